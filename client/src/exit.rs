@@ -8,7 +8,7 @@ use std::fmt;
 use crate::printable::{escape_line, show_path};
 use engine::error::StartError;
 use engine::proto::manifest::BadFileName;
-use engine::stats::{DownloadFailure, WaitReason};
+use engine::stats::{DownloadFailure, WaitReason, WithdrawalCause};
 use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::{Deserialize, Serialize};
 use tracker::api::failure::FailureCode;
@@ -104,8 +104,23 @@ impl ClientFault {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ExitCause::DiskFull,
             _ => ExitCause::LocalIo,
         };
-        ClientFault::new(exit, format!("cannot {what} {}: {source}", show_path(path)))
+        let shown = show_path(path);
+        match system_limit(source) {
+            Some(kind) => ClientFault::new(exit, format!("cannot {what} {shown}: {kind}")).fix(kind.advice()),
+            None => ClientFault::new(exit, format!("cannot {what} {shown}: {source}")),
+        }
     }
+
+    /// Adds what to do next, unless it is known better already.
+    pub(crate) fn default_fix(self, fix: impl Into<String>) -> ClientFault {
+        if self.fix.is_some() { self } else { self.fix(fix) }
+    }
+}
+
+/// The limit or fault of the system behind an error, for which the path is not to blame.
+fn system_limit(error: &std::io::Error) -> Option<StorageErrorKind> {
+    let kind = StorageErrorKind::from(std::io::Error::from_raw_os_error(error.raw_os_error()?));
+    (kind.is_in_system() && !matches!(kind, StorageErrorKind::Io(_))).then_some(kind)
 }
 
 impl fmt::Display for ClientFault {
@@ -118,6 +133,11 @@ impl std::error::Error for ClientFault {}
 
 impl From<StartError> for ClientFault {
     fn from(error: StartError) -> ClientFault {
+        if let StartError::Listen { source, .. } | StartError::System(source) = &error
+            && let Some(kind) = system_limit(source)
+        {
+            return ClientFault::new(ExitCause::LocalIo, error.to_string()).fix(kind.advice());
+        }
         let fix = match &error {
             StartError::Listen { .. } => "choose an address of this machine with `--listen IP[:PORT]`",
             StartError::Uring { .. } => "`--io auto` or `--io epoll`",
@@ -142,7 +162,7 @@ impl From<StorageError> for ClientFault {
             StorageErrorKind::NotAFile(_) | StorageErrorKind::NameTooLong | StorageErrorKind::TooLong(_) => {
                 ExitCause::Usage
             }
-            StorageErrorKind::NoSpace { .. } => ExitCause::DiskFull,
+            StorageErrorKind::NoSpace { .. } | StorageErrorKind::QuotaFull { .. } => ExitCause::DiskFull,
             StorageErrorKind::Exists => ExitCause::Exists,
             StorageErrorKind::Changed(_) => ExitCause::SourceChanged,
             StorageErrorKind::NotPermitted
@@ -152,6 +172,15 @@ impl From<StorageError> for ClientFault {
             | StorageErrorKind::WrongOwner
             | StorageErrorKind::FlushFailed
             | StorageErrorKind::NoAnswer
+            | StorageErrorKind::TooLongToWrite(_)
+            | StorageErrorKind::TooManyFiles(_)
+            | StorageErrorKind::TooManyFilesInSystem
+            | StorageErrorKind::NoMemory
+            | StorageErrorKind::NoThreads
+            | StorageErrorKind::NodeBusy(_)
+            | StorageErrorKind::Stale
+            | StorageErrorKind::Disconnected(_)
+            | StorageErrorKind::DiskFailed(_)
             | StorageErrorKind::Io(_) => ExitCause::LocalIo,
         };
         ClientFault::new(exit, escape_line(&error.description())).fix(error.kind.advice())
@@ -169,7 +198,7 @@ impl From<&WaitReason> for ClientFault {
                 "try again when another seeder is online, or its file is as it was uploaded",
             ),
             WaitReason::BadPieces { .. } => (ExitCause::Corrupt, "try again when another seeder is online"),
-            WaitReason::DiskFull { .. } => {
+            WaitReason::DiskFull { .. } | WaitReason::QuotaFull { .. } => {
                 (ExitCause::DiskFull, "free space there, then give the same command to resume")
             }
             WaitReason::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
@@ -191,6 +220,18 @@ impl From<&DownloadFailure> for ClientFault {
                 (ExitCause::Exists, "choose another destination, or add `--overwrite`")
             }
             DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::Removed, .. } => (
+                ExitCause::NotFound,
+                "`list_files GROUP` shows what there is; what was fetched stays beside the destination",
+            ),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::Replaced, .. } => (
+                ExitCause::NotFound,
+                "give the same command again to fetch what it is now; what was fetched of the other content stays beside \
+                 the destination",
+            ),
+            DownloadFailure::Withdrawn { cause: WithdrawalCause::NotMember, .. } => {
+                (ExitCause::NotAllowed, "`join_group GROUP`, then give the same command to resume")
+            }
         };
         ClientFault::new(exit, escape_line(&failure.to_string())).fix(fix)
     }
@@ -232,6 +273,7 @@ mod tests {
             (WaitReason::SourceChanged { missing: 1 }, ExitCause::NoPeer),
             (WaitReason::BadPieces { missing: 1 }, ExitCause::Corrupt),
             (WaitReason::DiskFull { needed: 2, free: 1, directory: "/d".into() }, ExitCause::DiskFull),
+            (WaitReason::QuotaFull { needed: 2, directory: "/d".into() }, ExitCause::DiskFull),
             (WaitReason::Io("x".into()), ExitCause::LocalIo),
             (WaitReason::Ticket, ExitCause::NoTracker),
         ];
@@ -240,10 +282,14 @@ mod tests {
             assert_eq!(fault.exit, exit);
             assert!(fault.fix.is_some());
         }
+        let withdrawn = |cause| DownloadFailure::Withdrawn { cause, message: "x".into() };
         let failures = [
             (DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() }, ExitCause::Corrupt),
             (DownloadFailure::Exists { path: "/f".into(), part: "/p".into() }, ExitCause::Exists),
             (DownloadFailure::Io("x".into()), ExitCause::LocalIo),
+            (withdrawn(WithdrawalCause::Removed), ExitCause::NotFound),
+            (withdrawn(WithdrawalCause::Replaced), ExitCause::NotFound),
+            (withdrawn(WithdrawalCause::NotMember), ExitCause::NotAllowed),
         ];
         for (failure, exit) in failures {
             let fault = ClientFault::from(&failure);
@@ -268,5 +314,18 @@ mod tests {
         assert_eq!(of(std::io::ErrorKind::NotFound), ExitCause::NotFound);
         assert_eq!(of(std::io::ErrorKind::StorageFull), ExitCause::DiskFull);
         assert_eq!(of(std::io::ErrorKind::PermissionDenied), ExitCause::LocalIo);
+    }
+
+    #[test]
+    fn a_limit_of_the_system_is_named_with_its_own_advice() {
+        let of = |code| {
+            let error = std::io::Error::from_raw_os_error(code);
+            ClientFault::io("write the record", std::path::Path::new("/x"), &error).default_fix("make room")
+        };
+        let files = of(rustix::io::Errno::MFILE.raw_os_error());
+        assert!(files.message.contains("`ulimit -n`"), "{files}");
+        assert!(files.fix.is_some_and(|fix| fix.contains("ulimit -n 65536")));
+        let denied = of(rustix::io::Errno::ACCESS.raw_os_error());
+        assert_eq!(denied.fix.as_deref(), Some("make room"));
     }
 }

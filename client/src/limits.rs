@@ -59,8 +59,8 @@ pub(crate) const TRACKER_MIN_BYTES_PER_S: u64 = 64 * 1024;
 /// Most pieces of a file of unstated length: 1 TiB, 40 MiB of hashes.
 pub(crate) const PIECES_WITHOUT_SIZE_MAX: usize = 1 << 21;
 
-/// Largest plausible difference between a tracker's clock and the local one, in seconds: a year.
-pub(crate) const CLOCK_OFFSET_MAX_S: u64 = 365 * 24 * 3_600;
+/// Interval at which the trackers' time is saved, in seconds. After a boot, this node's time is behind by at most that.
+pub(crate) const TRACKER_TIME_SAVE_EVERY_S: u64 = 5 * 60;
 
 /// Longest text of a tracker or peer that is printed, in bytes after escaping: a few sentences.
 pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;

@@ -1,4 +1,4 @@
-//! SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+//! SIGINT (Ctrl-C), SIGTERM and SIGHUP; SIGXFSZ, which a write past `ulimit -f` raises beside its error, does nothing.
 //!
 //! The first signal runs the registered action, the second ends the process. The first ends the process too when no action is
 //! registered or while the prompt reads a line. Signals arrive on a thread of their own, so actions may lock and write.
@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use engine::lock::lock;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::exit::{ClientFault, ExitCause};
@@ -35,6 +36,7 @@ impl SignalHandler {
         let fault = |error: std::io::Error| {
             ClientFault::new(ExitCause::Other, format!("cannot watch for signals: {error}"))
         };
+        flag::register(SIGXFSZ, Arc::default()).map_err(fault)?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fault)?;
         let interrupt = SignalHandler {
             inner: Arc::new(SignalState { happened: AtomicBool::new(false), action: Mutex::new(None) }),

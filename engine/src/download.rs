@@ -15,7 +15,7 @@ use crate::proto::manifest::FileKey;
 use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
 use crate::proto::units::PieceRange;
-use crate::stats::{DownloadProgress, SuspectPeer};
+use crate::stats::{DownloadProgress, SuspectPeer, WithdrawalCause};
 use crate::storage::fingerprint::Fingerprint;
 
 /// A download. Cheap to clone; dropping it does not stop the download.
@@ -129,6 +129,12 @@ impl Download {
     /// Ends the download and removes the partial file.
     pub fn cancel(&self) {
         self.read(ActiveDownload::cancel, |_| ());
+    }
+
+    /// Ends the download, unless all pieces are held: the tracker no longer lets this node fetch the content. The partial
+    /// file stays and is no longer served.
+    pub fn withdraw(&self, cause: WithdrawalCause, message: String) {
+        self.read(|active| active.withdraw(cause, message), |_| ());
     }
 
     /// A snapshot of phase and figures.

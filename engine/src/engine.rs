@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::config::{EngineConfig, WORKERS_MAX};
 use crate::download::Download;
 use crate::driver::{
-    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, ServedSource, Share, ShareFile, TicketTrust,
-    WholeFile, WorkerJob, WorkerMessage,
+    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, ServedSource, Share, ShareFile, WholeFile,
+    WorkerJob, WorkerMessage,
 };
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher};
@@ -26,7 +26,7 @@ use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::hashes::Sha1Value;
 use crate::proto::manifest::{FileKey, FileName, Manifest};
-use crate::proto::ticket::{PeerKey, Ticket, TrackerKey};
+use crate::proto::ticket::{PeerKey, Ticket, TrackerKey, UnixSeconds};
 use crate::proto::units::{Digest, PieceIndex};
 use crate::stats::{ManifestLoader, ShareStatus, ZeroCopySends};
 use crate::storage::error::{SourceChange, StorageError, StorageErrorKind, StorageOperation};
@@ -161,9 +161,9 @@ impl Engine {
         self.context.hasher.kind().name()
     }
 
-    /// Sets the key that signs valid tickets. `clock_offset_s` is the tracker's time minus this machine's, in seconds.
-    pub fn set_trust(&self, key: TrackerKey, clock_offset_s: i64) {
-        self.context.set_trust(TicketTrust { key, clock_offset_s });
+    /// Sets the key that signs valid tickets, and the tracker's present time of day.
+    pub fn set_trust(&self, key: TrackerKey, now: UnixSeconds) {
+        self.context.set_trust(key, now);
     }
 
     /// Hashes a file for upload, reading it once; blocks. `progress` gets the bytes hashed so far.
@@ -176,7 +176,7 @@ impl Engine {
         name: FileName,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<HashedFile, StorageError> {
-        local_files::hash_file(&self.file_hasher, path, &name, self.scratch_dir.as_deref(), progress)
+        local_files::hash_file(&self.file_hasher, path, name, self.scratch_dir.as_deref(), progress)
     }
 
     /// An empty list of hashes. It moves to a file in the scratch directory when it grows too long for memory.
@@ -297,8 +297,8 @@ impl Engine {
         if downloads.len() < driver::DOWNLOADS_MAX {
             return Ok(());
         }
-        let message = format!("{} downloads are running on this node; wait for one to end", downloads.len());
-        let kind = StorageErrorKind::Io(io::Error::other(message));
+        let kind =
+            StorageErrorKind::NodeBusy(format!("{} downloads are running on this node", downloads.len()));
         Err(StorageError { operation: StorageOperation::Create, path: destination.to_owned(), kind })
     }
 
@@ -312,7 +312,10 @@ impl Engine {
         let thread_error = |error: io::Error| StorageError {
             operation: StorageOperation::Create,
             path: active.target.path(),
-            kind: StorageErrorKind::Io(error),
+            kind: match error.raw_os_error() {
+                Some(_) => StorageErrorKind::NoThreads,
+                None => StorageErrorKind::NodeBusy(error.to_string()),
+            },
         };
         let (manifest, context) = (&active.manifest, &self.context);
         let can_serve = manifest.is_length_known() && manifest.pieces().0 > 0;

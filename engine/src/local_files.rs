@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::hash::{FileHasher, WindowHashes, WindowSource};
 use crate::proto::geometry::Geometry;
+use crate::proto::hashes::Sha1List;
 use crate::proto::manifest::{FileName, FileProof, Manifest};
+use crate::proto::units::{ChainState, Digest};
 use crate::storage::destination::{Destination, DestinationEntry};
 use crate::storage::error::{SourceChange, SourceChangedError, StorageError};
 use crate::storage::fingerprint::Fingerprint;
@@ -56,15 +58,15 @@ pub enum ExistingFile {
 pub(crate) fn hash_file(
     hasher: &FileHasher,
     path: &Path,
-    name: &FileName,
+    name: FileName,
     scratch_dir: Option<&Path>,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<HashedFile, StorageError> {
     for _ in 0..HASH_ATTEMPTS_MAX {
         let source = Source::open(path)?;
-        let hashed = hash_source(hasher, &source, name.clone(), scratch_dir, progress)?;
+        let hashes = hash_source(hasher, &source, scratch_dir, progress)?;
         if !source.has_new_attributes()? {
-            return Ok(hashed);
+            return Ok(hashes.into_hashed_file(name, &source));
         }
         tracing::info!(path = %path.display(), "its mode or links changed while it was hashed; it is hashed again");
     }
@@ -72,13 +74,30 @@ pub(crate) fn hash_file(
     Err(SourceChangedError { path: path.to_owned(), change }.into())
 }
 
+/// The hashes of a source's content.
+struct SourceHashes {
+    digests: Sha1List<Digest>,
+    chain: Sha1List<ChainState>,
+    whole: Digest,
+}
+
+impl SourceHashes {
+    fn into_hashed_file(self, name: FileName, source: &Source) -> HashedFile {
+        let (length, proof) = (Some(source.length()), FileProof::Whole(self.whole));
+        let manifest = Manifest::from_lists(name, length, self.digests, proof, Some(self.chain))
+            .expect("hashes of one file are consistent");
+        let fingerprint =
+            source.fingerprint().expect("a source that was opened by its path has a fingerprint");
+        HashedFile { manifest: Arc::new(manifest), fingerprint }
+    }
+}
+
 fn hash_source(
     hasher: &FileHasher,
     source: &Source,
-    name: FileName,
     scratch_dir: Option<&Path>,
     progress: &(dyn Fn(u64) + Sync),
-) -> Result<HashedFile, StorageError> {
+) -> Result<SourceHashes, StorageError> {
     source.advise_sequential();
     let geometry = Geometry::new(source.length()).expect("`Source::open` checks the length");
     let (mut digests, mut chain) = (Sha1ListBuilder::new(scratch_dir), Sha1ListBuilder::new(scratch_dir));
@@ -87,12 +106,7 @@ fn hash_source(
         chain.push(window.chain)
     };
     let whole = hasher.hash_into::<_, StorageError>(geometry, source, keep, progress)?;
-    let (digests, chain) = (digests.finish()?, chain.finish()?);
-    let manifest =
-        Manifest::from_lists(name, Some(source.length()), digests, FileProof::Whole(whole), Some(chain))
-            .expect("hashes of one file are consistent");
-    let fingerprint = source.fingerprint().expect("a source that was opened by its path has a fingerprint");
-    Ok(HashedFile { manifest: Arc::new(manifest), fingerprint })
+    Ok(SourceHashes { digests: digests.finish()?, chain: chain.finish()?, whole })
 }
 
 /// Compares what is at the destination with a manifest. `progress` gets the bytes hashed so far and may end it.
@@ -168,10 +182,13 @@ impl WindowSource for Source {
         self.with_bytes(range, read)
     }
 
+    fn lends_copies(&self) -> bool {
+        self.is_read()
+    }
+
     fn will_need(&self, range: Range<u64>) {
         if !range.is_empty() {
-            // An unreadable range shows when the window itself is lent.
-            let _ = self.window(range).populate();
+            self.read_ahead(range);
         }
     }
 }
@@ -201,7 +218,7 @@ mod tests {
         };
         let hasher = FileHasher::new(Hasher::best(), Some(1)).unwrap();
         let name = FileName::new("f").unwrap();
-        let hashed = hash_file(&hasher, file.path(), &name, None, &change_mode);
+        let hashed = hash_file(&hasher, file.path(), name, None, &change_mode);
         (passes.into_inner(), hashed)
     }
 

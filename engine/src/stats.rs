@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::proto::manifest::{FileKey, Manifest};
 use crate::proto::units::PieceCount;
+use crate::storage::error::{describe_lack, describe_quota};
 use crate::storage::fingerprint::Fingerprint;
 
 /// Reads the manifest of a shared file, when the file has to be hashed again; `None`: it cannot be read now.
@@ -99,12 +100,20 @@ pub enum WaitReason {
         missing: u32,
     },
     /// The filesystem is full.
-    #[error("the disk is full: {needed} bytes are needed in {}, {free} are free", directory.display())]
+    #[error("no space left in {}: {}", directory.display(), describe_lack(*needed, *free))]
     DiskFull {
-        /// Bytes still to be written.
+        /// Bytes still to be written; those that are reserved already are not counted.
         needed: u64,
         /// Bytes free.
         free: u64,
+        /// Directory of the partial file.
+        directory: PathBuf,
+    },
+    /// The user's quota is full.
+    #[error("no space left in {}: {}", directory.display(), describe_quota(*needed))]
+    QuotaFull {
+        /// Bytes still to be written; those that are reserved already are not counted.
+        needed: u64,
         /// Directory of the partial file.
         directory: PathBuf,
     },
@@ -120,7 +129,7 @@ impl WaitReason {
     /// Whether peers or tickets are missing, as opposed to a failing disk.
     #[must_use]
     pub fn is_for_peers(&self) -> bool {
-        !matches!(self, WaitReason::DiskFull { .. } | WaitReason::Io(_))
+        !matches!(self, WaitReason::DiskFull { .. } | WaitReason::QuotaFull { .. } | WaitReason::Io(_))
     }
 }
 
@@ -148,6 +157,25 @@ pub enum DownloadFailure {
     /// The file cannot be completed on this disk.
     #[error("{0}")]
     Io(String),
+    /// The tracker no longer lets this node fetch the content. The partial file stays.
+    #[error("{message}")]
+    Withdrawn {
+        /// What became of it.
+        cause: WithdrawalCause,
+        /// The tracker's words.
+        message: String,
+    },
+}
+
+/// Why a tracker no longer lets a node fetch content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithdrawalCause {
+    /// The file is not listed any more.
+    Removed,
+    /// Other content is listed under its name.
+    Replaced,
+    /// The user is not a member of the group any more.
+    NotMember,
 }
 
 /// What held a download back for most of its time.

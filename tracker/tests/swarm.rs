@@ -133,6 +133,121 @@ fn a_share_ends_and_the_file_stays() {
     assert_eq!(alice.upload("g", "f", &[7])["status"], "success", "the name is free again");
 }
 
+/// Replaces `f` by other pieces under the same stated SHA-1, as clients that prove pieces only may do.
+fn replace(alice: &mut Client, digests: &[u8]) {
+    alice.ok("remove_file", file("f"));
+    assert_eq!(alice.upload("g", "f", digests)["status"], "success");
+}
+
+#[test]
+fn a_client_that_names_no_content_means_what_it_asked_for() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1, 2]);
+    bob.ok("download_file", file("f"));
+    bob.ok("update_pieces", file_with("f", "ranges", json!([[0, 0]])));
+    replace(&mut alice, &[3, 4]);
+    for (command, args) in [
+        ("download_confirm", file("f")),
+        ("update_pieces", file_with("f", "ranges", json!([[1, 1]]))),
+        ("stop_share", file("f")),
+    ] {
+        let refused = bob.ask(command, args);
+        assert_eq!(refused["code"], "other_content", "{command}: {refused}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(
+            message.contains("removed from the list by alice") && message.contains(&hash(0xFF)),
+            "{refused}"
+        );
+    }
+    let files = listed(&mut alice);
+    assert_eq!((&files[0]["seeders"], &files[0]["leechers"]), (&json!(1), &json!(0)), "{files}");
+    // After asking for what is listed now, the client means that.
+    bob.ok("download_file", file("f"));
+    bob.ok("download_confirm", file("f"));
+    assert_eq!(listed(&mut alice)[0]["seeders"], 2);
+    // The same for a seeder of earlier content, and for one that uploads.
+    replace(&mut alice, &[5, 6]);
+    assert_eq!(bob.code("download_confirm", file("f")), "other_content");
+    bob.upload("g", "f", &[5, 6]);
+    bob.ok("download_confirm", file("f"));
+    alice.ok("remove_file", file("f"));
+    let refused = bob.ask("download_confirm", file("f"));
+    assert_eq!(refused["code"], "not_found");
+    assert!(refused["message"].as_str().unwrap().contains("was removed from the list by alice"), "{refused}");
+}
+
+#[test]
+fn a_request_that_names_content_counts_for_that_content_alone() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1]);
+    bob.ok("download_file", file("f"));
+    replace(&mut alice, &[2]);
+    let with = |byte: u8, field: &str, value: Value| {
+        let mut args = file_with("f", "fileSha", json!(hash(byte)));
+        args[field] = value;
+        args
+    };
+    let report = |byte| {
+        let mut args = with(byte, "ip", json!("127.0.0.1"));
+        args["port"] = json!(5_001);
+        args
+    };
+    let requests = |byte| {
+        [
+            ("update_pieces", with(byte, "ranges", json!([[0, 0]]))),
+            ("update_pieces", with(byte, "complete", json!(true))),
+            ("download_confirm", with(byte, "complete", json!(true))),
+            ("get_peers", with(byte, "view", json!(null))),
+            ("download_file", with(byte, "view", json!("compact"))),
+            ("report_peer", report(byte)),
+            ("stop_share", with(byte, "view", json!(null))),
+        ]
+    };
+    for (command, args) in requests(1) {
+        assert_eq!(bob.code(command, args), "other_content", "{command}");
+    }
+    assert_eq!(listed(&mut alice)[0]["seeders"], 1);
+    // What the request names counts, whatever the node asked for before.
+    for (command, args) in requests(2) {
+        bob.ok(command, args);
+    }
+    assert_eq!(bob.code("get_peers", with(0, "fileSha", json!("f00"))), "bad_request");
+}
+
+#[test]
+fn a_ping_counts_the_shares_of_the_sessions_node() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    assert_eq!(alice.ok("ping", json!({}))["shares"], 0);
+    alice.upload("g", "f", &[1]);
+    bob.ok("download_confirm", file("f"));
+    assert_eq!(
+        (&alice.ok("ping", json!({}))["shares"], &bob.ok("ping", json!({}))["shares"]),
+        (&json!(1), &json!(1))
+    );
+    alice.ok("remove_file", file("f"));
+    assert_eq!(bob.ok("ping", json!({}))["shares"], 0);
+    assert!(tracker.connect().ok("ping", json!({})).get("shares").is_none(), "without a session");
+}
+
+#[test]
+fn a_removed_member_and_the_owner_are_told() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1]);
+    let removed = alice.ok("remove_member", json!({"group_id": "g", "user_id": "bob"}));
+    let message = removed["message"].as_str().unwrap();
+    assert!(message.contains("10 minutes at most") && message.contains(" UTC"), "{message}");
+    let refused = bob.ask("get_peers", file("f"));
+    assert_eq!(refused["code"], "not_member");
+    assert_eq!(refused["message"], "alice, the owner of group g, has removed you from it");
+    bob.ok("join_group", json!({"group_id": "g"}));
+    bob.ok("leave_group", json!({"group_id": "g"}));
+    assert_eq!(bob.ask("get_peers", file("f"))["message"], "you are not a member of group g");
+}
+
 #[test]
 fn logout_and_a_closed_connection_take_shares_offline() {
     let tracker = Tracker::start();

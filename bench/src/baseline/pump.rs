@@ -83,7 +83,7 @@ fn serve_pieces(mut socket: TcpStream, file: &Path) -> anyhow::Result<()> {
     let (first, step) = range_request.split_at(RANGE_REQUEST_BYTES / 2);
     let (first, step) = (u64::from_le_bytes(first.try_into()?), u64::from_le_bytes(step.try_into()?));
     for range in piece_ranges(source.length(), first, step) {
-        let mut parts = vec![SendPart::from(source.window(range))];
+        let mut parts = vec![source.window(range).into_part()?];
         while !parts.is_empty() {
             let sent = send_vectored(socket.as_fd(), &parts)?;
             SendPart::advance(&mut parts, sent);

@@ -127,7 +127,7 @@ fn check_state_directory(path: &Path) -> DoctorCheck {
         }
         Err(error) => DoctorCheck::failed(
             name,
-            ClientFault::io("access", path, &error).fix("name another: `--state DIR`"),
+            ClientFault::io("access", path, &error).default_fix("name another: `--state DIR`"),
         ),
     }
 }

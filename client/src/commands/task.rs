@@ -96,8 +96,10 @@ impl NodeTask {
                 Command::RemoveMember { group, user }
             }
             ClientCommand::RemoveFile(args) => Command::RemoveFile { file: parse_file(&args)? },
-            ClientCommand::StopShare(args) => Command::StopShare { file: parse_file(&args)? },
-            ClientCommand::GetPeers(args) => Command::GetPeers { file: parse_file(&args)?, peer_key: None },
+            ClientCommand::StopShare(args) => Command::StopShare { file: parse_file(&args)?, content: None },
+            ClientCommand::GetPeers(args) => {
+                Command::GetPeers { file: parse_file(&args)?, content: None, peer_key: None }
+            }
             other => return plan_local(other).map(NodeTask::Request),
         };
         Ok(NodeTask::Request(control.into()))

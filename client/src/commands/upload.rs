@@ -96,7 +96,7 @@ fn missing_file_fault(path: &Path) -> ClientFault {
                 Some(near) => format!("did you mean {}? Otherwise {usage}", quoting::quote_path(&near)),
                 None => usage.to_owned(),
             };
-            ClientFault::io("read", path, &error).fix(fix)
+            ClientFault::io("read", path, &error).default_fix(fix)
         }
     }
 }

@@ -44,7 +44,8 @@ pub(crate) struct TransferRow {
     /// Name of the file in the group.
     pub(crate) file: String,
     pub(crate) state: TransferState,
-    /// Why it waits, is paused or failed, with the exit code of a command that ends for it.
+    /// Why it waits, is paused or failed, with the exit code of a command that ends for it; of a complete one, why it is not
+    /// shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<ClientFault>,
     /// Destination.

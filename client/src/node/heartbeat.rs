@@ -1,5 +1,5 @@
-//! The heartbeat: tells the trackers every few seconds that this node is there, and where it listens; and
-//! withdraws shares whose files have changed.
+//! The heartbeat: tells the trackers every few seconds that this node is there, and where it listens; learns
+//! whether they ended shares of it; and withdraws shares whose files have changed.
 //!
 //! Always true: a node that does not listen sends no heartbeat, so that no peer is sent to it. The thread calls
 //! no filesystem but that of the state directory.
@@ -11,8 +11,7 @@ use std::time::Duration;
 use tracker::api::answers::PingAnswer;
 use tracker::api::request::Command;
 
-use super::core::NodeCore;
-use super::shares::{Shares, record_new_fingerprints, withdraw_changed_files};
+use super::shares::{Shares, announce_again, record_new_fingerprints, withdraw_changed_files};
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
@@ -27,10 +26,11 @@ pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<(), ClientFault> {
         .spawn(move || {
             let mut was_lost = false;
             let mut withdrawn = BTreeSet::new();
+            let mut checked = None;
             loop {
                 withdraw_changed_files(&shares, &mut withdrawn);
                 record_new_fingerprints(&shares);
-                was_lost = send_heartbeat(&shares.core, was_lost);
+                was_lost = send_heartbeat(&shares, was_lost, &mut checked);
                 let pause_ms = if was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
                 if shares.core.shutdown.wait_timeout(Duration::from_millis(pause_ms)) {
                     return;
@@ -41,14 +41,25 @@ pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<(), ClientFault> {
         .map_err(|error| ClientFault::no_thread(&error))
 }
 
+/// The numbers of a node's shares, at the trackers and announced by the node, that were found to differ last.
+type ShareCounts = Option<(u64, u64)>;
+
 /// Sends one heartbeat; whether the trackers are lost now. Their loss and their return are each posted once.
-fn send_heartbeat(core: &NodeCore, was_lost: bool) -> bool {
-    if core.peer.started_engine().is_none() || core.trackers.user().is_none() {
+fn send_heartbeat(shares: &Shares, was_lost: bool, checked: &mut ShareCounts) -> bool {
+    let core = &shares.core;
+    let Some(user) = core.trackers.user().filter(|_| core.peer.started_engine().is_some()) else {
         return false;
-    }
+    };
+    // Counted before the request: what is announced later, the answer may not count.
+    let announced = shares.table.count_announced(&user);
     match core.trackers.request::<PingAnswer>(Command::Ping, RequestUrgency::Background) {
         Ok((answer, _)) => {
             core.trackers.learn_time(answer.server_time);
+            let counts = answer.shares.map(|known| (known, announced)).filter(|(known, own)| known < own);
+            if counts.is_some() && counts != *checked {
+                announce_again(shares, &user);
+            }
+            *checked = counts;
             if was_lost {
                 core.notices.post("the trackers are back");
             }

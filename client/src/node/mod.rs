@@ -32,6 +32,7 @@ mod serve;
 mod shares;
 mod shutdown;
 mod sync;
+mod tracker_time;
 pub(crate) mod trackers;
 
 pub(crate) use disk::records::{accepts_download_record, accepts_share_record};

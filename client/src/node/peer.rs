@@ -13,17 +13,25 @@ use engine::error::StartError;
 use engine::lock::lock;
 use engine::proto::ticket::{PeerKey, SecretKey, TrackerKey};
 
+use crate::clock;
 use crate::exit::ClientFault;
 use crate::node::disk::state_dir::StateDir;
+use crate::node::tracker_time::{ToldTime, tracker_time};
 use crate::plan::NodePlan;
 
 /// Which tickets are valid.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TrackerTrust {
     /// The key under which they are signed.
     pub(crate) key: TrackerKey,
-    /// The trackers' clock minus this machine's, in seconds.
-    pub(crate) clock_offset_s: i64,
+    /// What a tracker told of its time of day; `None` before the first answer.
+    pub(crate) told_time: Option<ToldTime>,
+}
+
+impl TrackerTrust {
+    fn apply(&self, engine: &Engine) {
+        engine.set_trust(self.key, tracker_time(self.told_time.as_ref(), &clock::read_clocks()));
+    }
 }
 
 /// This node as a peer.
@@ -70,8 +78,8 @@ impl LocalPeer {
             return Ok(engine.clone());
         }
         let engine = self.start_engine()?;
-        if let Some(trust) = running.trust {
-            engine.set_trust(trust.key, trust.clock_offset_s);
+        if let Some(trust) = &running.trust {
+            trust.apply(&engine);
         }
         // Without this the engine would go on listening, and the next call would start a second one.
         self.state_dir.save_port(engine.listen_address().port()).inspect_err(|_| engine.stop())?;
@@ -87,10 +95,10 @@ impl LocalPeer {
     /// Sets which tickets the engine accepts, now or when it starts.
     pub(crate) fn set_trust(&self, trust: TrackerTrust) {
         let mut running = lock(&self.slot);
-        running.trust = Some(trust);
         if let Some(engine) = &running.engine {
-            engine.set_trust(trust.key, trust.clock_offset_s);
+            trust.apply(engine);
         }
+        running.trust = Some(trust);
     }
 
     /// Makes all tickets invalid until [`LocalPeer::set_trust`] is called again: no new peer is served.
@@ -101,7 +109,7 @@ impl LocalPeer {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| ClientFault::no_random(&error))?;
         // The secret half is dropped with this call, so that no ticket can be signed under this key.
-        self.set_trust(TrackerTrust { key: SecretKey::from_seed(&seed).tracker_key(), clock_offset_s: 0 });
+        self.set_trust(TrackerTrust { key: SecretKey::from_seed(&seed).tracker_key(), told_time: None });
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Decides by its fault whether work that failed is tried again. The only place where a refusal counts as
 //! final or passing.
 
+use engine::stats::WithdrawalCause;
 use tracker::api::failure::FailureCode;
 
 use crate::exit::{ClientFault, ExitCause};
@@ -21,6 +22,16 @@ pub(super) enum PendingWork {
 /// wakes recovery.
 pub(super) fn pending_after(fault: &ClientFault) -> Option<PendingWork> {
     if fault.refusal_code.is_some_and(is_final) { None } else { Some(classify_transient(fault)) }
+}
+
+/// What a tracker's refusal of a request about a file means for its download; `None` when it does not end it.
+pub(super) fn withdrawal_cause(fault: &ClientFault) -> Option<WithdrawalCause> {
+    match fault.refusal_code? {
+        FailureCode::NotFound => Some(WithdrawalCause::Removed),
+        FailureCode::OtherContent => Some(WithdrawalCause::Replaced),
+        FailureCode::NotMember => Some(WithdrawalCause::NotMember),
+        _ => None,
+    }
 }
 
 /// As [`pending_after`], for the listing of a file. Its message is the same each time, so a malformed or too

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-/// `1.1 GiB`; whole bytes below 1 KiB.
-pub(crate) fn format_size(bytes: u64) -> String {
-    let places = usize::from(bytes >= 1 << 10);
-    humansize::format_size(bytes, humansize::BINARY.decimal_places(places).decimal_zeroes(places))
-}
+pub(crate) use engine::proto::units::format_size;
 
 /// `1.1 GiB/s`.
 pub(crate) fn format_rate(bytes_a_second: u64) -> String {

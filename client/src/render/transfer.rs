@@ -62,6 +62,7 @@ pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
     parts.extend(clock("proven", transfer.proven_ms));
     parts.extend(clock("durable", transfer.durable_ms));
     parts.push(format!("limited by {}", transfer.limited_by));
+    parts.extend(transfer.cause.as_ref().map(|cause| format!("not shared: {}", cause.message)));
     if transfer.pieces_only {
         parts.push("only its pieces are proven, since the uploader gave no SHA-1 of the whole".into());
     }

@@ -1,12 +1,11 @@
 //! The engine's clock. No other file of the engine reads one.
 #![allow(clippy::disallowed_methods, reason = "the only place that reads a clock")]
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use crate::proto::ticket::UnixSeconds;
 use crate::proto::time::Moment;
 
-/// Monotonic time since the engine's start, and the time of day.
+/// Monotonic time since the engine's start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EngineClock {
     start: Instant,
@@ -22,10 +21,9 @@ impl EngineClock {
     pub(crate) fn now(self) -> Moment {
         Moment::at(self.start.elapsed())
     }
+}
 
-    /// The time of day by a clock that is `offset_s` seconds ahead of this machine's.
-    pub(crate) fn unix_time(self, offset_s: i64) -> UnixSeconds {
-        let own_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        UnixSeconds(own_s.saturating_add_signed(offset_s))
-    }
+/// Seconds since the boot of this machine. Time in suspension counts; setting the time of day changes nothing.
+pub(crate) fn boot_time_s() -> u64 {
+    u64::try_from(rustix::system::sysinfo().uptime).unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use super::backend::IoKind;
 use super::buffers::ReceiveBuffers;
-use super::clock::EngineClock;
+use super::clock::{self, EngineClock};
 use super::flush::Flusher;
 use super::limits::{FILE_CALL_THREADS, VERIFY_THREADS};
 use super::rate_limiter::RateLimiter;
@@ -18,7 +18,7 @@ use crate::config::EngineConfig;
 use crate::hash::Hasher;
 use crate::lock::{read, write};
 use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
-use crate::proto::ticket::{Nonce, SecretKey, TrackerKey, UnixSeconds};
+use crate::proto::ticket::{Nonce, SecretKey, TrackerClock, TrackerKey, UnixSeconds};
 use crate::storage::filesystem_threads::FilesystemThreads;
 use crate::storage::prefault::PrefaultPool;
 
@@ -60,8 +60,8 @@ pub(crate) struct NodeContext {
 pub(crate) struct TicketTrust {
     /// The key that signs valid tickets.
     pub(crate) key: TrackerKey,
-    /// The tracker's time minus this machine's.
-    pub(crate) clock_offset_s: i64,
+    /// The tracker's time of day.
+    pub(crate) time: TrackerClock,
 }
 
 impl NodeContext {
@@ -92,9 +92,10 @@ impl NodeContext {
         })
     }
 
-    /// Replaces the trust: from now on only its tickets are valid.
-    pub(crate) fn set_trust(&self, trust: TicketTrust) {
-        *write(&self.trust) = Some(trust);
+    /// Replaces the trust: from now on only tickets under `key` are valid. `now` is the tracker's present time of day.
+    pub(crate) fn set_trust(&self, key: TrackerKey, now: UnixSeconds) {
+        let time = TrackerClock::new(now, clock::boot_time_s());
+        *write(&self.trust) = Some(TicketTrust { key, time });
     }
 
     /// The trust; `None` before the first login.
@@ -102,9 +103,9 @@ impl NodeContext {
         *read(&self.trust)
     }
 
-    /// The tracker's time of day.
+    /// The tracker's time of day; 1970 before the first login, when no ticket is valid anyway.
     pub(crate) fn tracker_time(&self) -> UnixSeconds {
-        self.clock.unix_time(self.trust().map_or(0, |trust| trust.clock_offset_s))
+        self.trust().map_or(UnixSeconds(0), |trust| trust.time.time_at(clock::boot_time_s()))
     }
 
     /// 32 random bytes.

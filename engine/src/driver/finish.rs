@@ -142,11 +142,11 @@ fn finish_failure(download: &ActiveDownload, error: &StorageError) -> Result<Fin
     // The partial file stays, so its record or its suspects have to be up to date.
     let recorded = record_download(download);
     match error.kind {
-        StorageErrorKind::NoSpace { .. } => Ok(postpone_finish(download, error)),
+        StorageErrorKind::NoSpace { .. } | StorageErrorKind::QuotaFull { .. } => {
+            Ok(postpone_finish(download, error))
+        }
         // As after any other failed flush: this one failed, or the record's a moment before.
-        StorageErrorKind::FlushFailed | StorageErrorKind::Io(_)
-            if recorded.is_err() && download.journal.has_suspect_pieces() =>
-        {
+        _ if error.kind.is_in_system() && recorded.is_err() && download.journal.has_suspect_pieces() => {
             Ok(postpone_finish(download, error))
         }
         StorageErrorKind::Exists => {

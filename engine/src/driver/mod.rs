@@ -52,7 +52,7 @@ mod zero_copy;
 pub(crate) use backend::IoKind;
 pub(crate) use checks::{start_check, start_zero_pieces};
 pub(crate) use clock::EngineClock;
-pub(crate) use context::{NodeContext, TicketTrust};
+pub(crate) use context::NodeContext;
 pub(crate) use download::{ActiveDownload, open_files};
 pub(crate) use flush::record_on_stop;
 pub(crate) use jobs::{EngineWorkers, WorkerJob, WorkerMessage};

@@ -1,4 +1,4 @@
-//! Sends one piece from the mapping of its source: in its turn, in portions, for as long as it may be served.
+//! Sends one piece of a source: in its turn, in portions, for as long as it may be served.
 //!
 //! ```text
 //!   send slot? ── no ─► trickle a few bytes ───┐
@@ -18,7 +18,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::limits::{LIMITED_SLOT_MS, TRICKLE_BYTES, TRICKLE_EVERY_MS};
@@ -26,11 +26,11 @@ use super::rate_limiter::{RateLimiter, SendSlot};
 use super::shares::Share;
 use super::stream::PeerStream;
 use super::worker_state::WorkerState;
-use crate::mem::window::{MappedWindow, SendPart};
+use crate::mem::window::SendPart;
 use crate::proto::codec;
 use crate::proto::frame::{Message, RejectCode};
 use crate::proto::units::PieceIndex;
-use crate::storage::source::Source;
+use crate::storage::source::{Source, SourceWindow};
 
 /// Tells a connection's writing task that the reading task has ended. Only one task may wait for it.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ pub(crate) async fn send_piece(
     while at < end {
         let has_slot = queue.wait_for_slot().await;
         let max_bytes = if has_slot { limiter.max_send_bytes() } else { TRICKLE_BYTES };
-        let next = end.min(at.saturating_add(max_bytes));
+        let next = end.min(at.saturating_add(max_bytes.min(source.max_window_bytes())));
         let wait_ms = limiter.reserve(next - at);
         // Trickled bytes are booked too, but only holders of a slot wait for a booking.
         if close_signal.is_closed() || (has_slot && wait_ms > 0 && close_signal.closes_within(wait_ms).await)
@@ -86,10 +86,10 @@ pub(crate) async fn send_piece(
             limiter.refund(next - at);
             return Ok(None);
         }
-        let window = source.window(at..next);
-        if let Err(error) = load_window(worker, &window).await {
+        let loaded = load_window(worker, source.window(at..next)).await;
+        if let Err(error) = &loaded {
             tracing::debug!(%error, piece = %index, "cannot read a piece of the source");
-            share.set_source_changed(source.mark_unreadable().change);
+            share.set_source_changed(source.mark_unreadable(error).change);
         }
         // Checked again, because the waits may have been long since the piece was chosen.
         match reject_reason(share, source) {
@@ -106,11 +106,14 @@ pub(crate) async fn send_piece(
             // A closed share still sends the rest of a piece.
             _ => {}
         }
+        let part = loaded.expect("a source that could not be read has changed");
         share.count_sent_bytes(next - at);
-        let parts = head.take().map(SendPart::from).into_iter().chain([SendPart::from(window)]);
+        let parts = head.take().map(SendPart::from).into_iter().chain([part]);
         let sent = queue.send(stream, parts.collect()).await;
-        if sent.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EFAULT)) {
-            share.set_source_changed(source.mark_unreadable().change);
+        if let Err(error) = &sent
+            && error.raw_os_error() == Some(libc::EFAULT)
+        {
+            share.set_source_changed(source.mark_unreadable(error).change);
         }
         sent?;
         at = next;
@@ -165,19 +168,7 @@ impl SendSlotQueue<'_> {
     }
 }
 
-/// Has cold bytes read by another thread, so that no page fault stalls this thread's ring.
-async fn load_window(worker: &WorkerState, window: &MappedWindow) -> io::Result<()> {
-    if window.is_resident() {
-        return Ok(());
-    }
-    let (done, resident) = oneshot::channel();
-    let report = Box::new(move |result| {
-        // The connection may be gone by now.
-        let _ = done.send(result);
-    });
-    match worker.context.prefault.try_submit(window.clone(), report) {
-        Ok(()) => resident.await.unwrap_or(Ok(())),
-        // The queue is full: the send itself reads the bytes.
-        Err(_) => Ok(()),
-    }
+/// Has cold bytes read by another thread, so that no disk stalls this thread's ring.
+async fn load_window(worker: &WorkerState, window: SourceWindow) -> io::Result<SendPart> {
+    if window.is_resident() { window.into_part() } else { worker.context.prefault.load(window).await }
 }

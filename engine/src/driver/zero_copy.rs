@@ -212,7 +212,9 @@ impl ZeroCopyRoute {
     /// Sends the beginning of `parts`, usually all of them. `None`: nothing was sent, and they have to be sent with a copy.
     pub(crate) async fn send(&self, socket: &Rc<TcpStream>, parts: &[SendPart]) -> Option<io::Result<usize>> {
         let bytes: usize = parts.iter().map(SendPart::len).sum();
-        if !self.ring.has_room() {
+        // Bytes in memory would be copied to be kept until the notification.
+        let is_mapped = parts.iter().any(|part| matches!(part, SendPart::Window(_)));
+        if !is_mapped || !self.ring.has_room() {
             return None;
         }
         let lease = self.policy.reserve(self.peer, bytes as u64)?;

@@ -12,7 +12,8 @@ pub(super) const AVX2_MIN_PIECES: [usize; 2] = [7, 6];
 /// schedules.
 pub(super) const MIN_PIECES_WITHOUT_SHA_NI: [usize; 2] = [3, 2];
 
-/// Pieces in one job of the pool: one full set of the widest lanes, 8 MiB.
+/// Pieces in one job of the pool: one full set of the widest lanes, 8 MiB. Also the pieces in one window of a file that is
+/// not mapped, of which two are in memory.
 pub(super) const JOB_PIECES: u32 = 16;
 
 /// Pieces in one window of an upload, 32 MiB: enough jobs to keep several threads busy beside the sequential

@@ -30,9 +30,6 @@ const PIECE: usize = PIECE_BYTES as usize;
 /// Length of a job of the pool, in bytes.
 const JOB_BYTES: usize = JOB_PIECES as usize * PIECE;
 
-/// Length of a window, in bytes.
-const WINDOW_BYTES: u64 = WINDOW_PIECES as u64 * PIECE_BYTES as u64;
-
 /// A file whose bytes are lent window by window.
 pub trait WindowSource: Sync {
     /// Why a window cannot be lent, or changed while it was.
@@ -44,6 +41,11 @@ pub trait WindowSource: Sync {
     /// # Errors
     /// The bytes cannot be read, or changed meanwhile; the result of `read` is dropped.
     fn with_window<R>(&self, range: Range<u64>, read: impl FnOnce(&[u8]) -> R) -> Result<R, Self::Error>;
+
+    /// Whether lent bytes take memory of their own, so that windows have to be short. By default they do not.
+    fn lends_copies(&self) -> bool {
+        false
+    }
 
     /// Announces that the bytes of `range` are needed next, from another thread, so that a cold file is read
     /// while the window before is hashed. The default does nothing.
@@ -161,11 +163,12 @@ impl FileHasher {
         let mut digests = [Digest([0; 20]); WINDOW_PIECES as usize];
         let mut chain = Vec::with_capacity(WINDOW_PIECES as usize);
         let mut pass = FileHash::new(self.hasher);
+        let window_pieces = if source.lends_copies() { JOB_PIECES } else { WINDOW_PIECES };
         let mut left = geometry.pieces().as_usize();
         while left > 0 {
-            let window = window_at(geometry, pass.length());
-            let next = window_at(geometry, window.end);
-            let found = &mut digests[..left.min(WINDOW_PIECES as usize)];
+            let window = window_at(geometry, pass.length(), window_pieces);
+            let next = window_at(geometry, window.end, window_pieces);
+            let found = &mut digests[..left.min(window_pieces as usize)];
             left -= found.len();
             chain.clear();
             source.with_window(window.clone(), |bytes| {
@@ -190,8 +193,8 @@ impl FileHasher {
 }
 
 /// The window that starts at `start`; empty at the end of the file.
-fn window_at(geometry: Geometry, start: u64) -> Range<u64> {
-    start..geometry.length().min(start + WINDOW_BYTES)
+fn window_at(geometry: Geometry, start: u64, pieces: u32) -> Range<u64> {
+    start..geometry.length().min(start + u64::from(pieces) * u64::from(PIECE_BYTES))
 }
 
 /// The sequential pass over one window. Appends the state after each piece except the file's last.

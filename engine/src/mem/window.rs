@@ -1,4 +1,4 @@
-//! The things lent to the kernel for sending: a range of a mapped file, and the frames before it.
+//! The things lent to the kernel for sending: a range of a mapped file, and bytes in memory, such as frames.
 //!
 //! Invariants:
 //! * A window keeps its mapping alive, so its bytes stay mapped while anything holds it, including the
@@ -71,26 +71,26 @@ impl MappedWindow {
     }
 }
 
-/// Encoded frames to be sent.
+/// Bytes in memory to be sent.
 #[derive(Clone, Debug)]
-pub struct OutgoingFrames {
+pub struct OutgoingBytes {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-/// One part of a send: frames, or the window that follows its frame. A clone copies frames and shares a
-/// window's mapping.
+/// One part of a send: frames, or the piece bytes that follow their frame. A clone copies bytes in memory and
+/// shares a window's mapping.
 #[derive(Clone, Debug)]
 pub enum SendPart {
-    /// Encoded frames.
-    Frames(OutgoingFrames),
+    /// Encoded frames, or piece bytes that were read from a file that is not mapped.
+    Bytes(OutgoingBytes),
     /// Piece bytes, sent from the mapping.
     Window(MappedWindow),
 }
 
 impl From<Vec<u8>> for SendPart {
     fn from(bytes: Vec<u8>) -> SendPart {
-        SendPart::Frames(OutgoingFrames { bytes, sent: 0 })
+        SendPart::Bytes(OutgoingBytes { bytes, sent: 0 })
     }
 }
 
@@ -105,7 +105,7 @@ impl SendPart {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            SendPart::Frames(head) => head.bytes.len() - head.sent,
+            SendPart::Bytes(part) => part.bytes.len() - part.sent,
             SendPart::Window(window) => window.len(),
         }
     }
@@ -136,14 +136,14 @@ impl SendPart {
     /// moves.
     pub(super) fn address(&self) -> *const u8 {
         match self {
-            SendPart::Frames(head) => head.bytes[head.sent..].as_ptr(),
+            SendPart::Bytes(part) => part.bytes[part.sent..].as_ptr(),
             SendPart::Window(window) => window.address(),
         }
     }
 
     fn skip(&mut self, bytes: usize) {
         match self {
-            SendPart::Frames(head) => head.sent += bytes,
+            SendPart::Bytes(part) => part.sent += bytes,
             SendPart::Window(window) => window.range.start += bytes,
         }
     }

@@ -1,4 +1,4 @@
-//! Lists of SHA-1 values, one a piece: short lists in memory, long ones in a mapped file.
+//! Lists of SHA-1 values, one a piece: short lists in memory, long ones in a file.
 //!
 //! A file of 1 TiB has 2,097,152 pieces, and so 40 MiB of digests and 40 MiB of chain: too much for a process that promises
 //! to stay small. A list therefore reads from [`BackingBytes`], 20 bytes at a time, and does not know what they are.

@@ -16,6 +16,28 @@ use super::units::Digest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct UnixSeconds(pub u64);
 
+/// The tracker's time of day. It runs with the time since this machine's boot, so setting the machine's clock does not change
+/// it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackerClock {
+    told: UnixSeconds,
+    told_at_boot_s: u64,
+}
+
+impl TrackerClock {
+    /// A clock that shows `told` when the machine has run for `boot_s` seconds.
+    #[must_use]
+    pub fn new(told: UnixSeconds, boot_s: u64) -> TrackerClock {
+        TrackerClock { told, told_at_boot_s: boot_s }
+    }
+
+    /// The time when the machine has run for `boot_s` seconds.
+    #[must_use]
+    pub fn time_at(&self, boot_s: u64) -> UnixSeconds {
+        UnixSeconds(self.told.0.saturating_add(boot_s.saturating_sub(self.told_at_boot_s)))
+    }
+}
+
 /// A node's public key (Ed25519).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PeerKey(pub [u8; 32]);
@@ -237,6 +259,13 @@ mod tests {
             peer_key: secret(2).peer_key(),
             expires: UnixSeconds(1_000),
         }
+    }
+
+    #[test]
+    fn the_trackers_time_runs_with_the_time_since_boot() {
+        let clock = TrackerClock::new(UnixSeconds(5_000), 100);
+        assert_eq!([100, 700, 40].map(|boot_s| clock.time_at(boot_s).0), [5_000, 5_600, 5_000]);
+        assert_eq!(TrackerClock::new(UnixSeconds(u64::MAX), 0).time_at(9), UnixSeconds(u64::MAX));
     }
 
     #[test]

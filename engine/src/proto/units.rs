@@ -13,6 +13,13 @@ use super::hex::{self, HexDigits};
 /// Length of every piece but the last, in bytes: the unit of hashing, requests and verification.
 pub const PIECE_BYTES: u32 = 524_288;
 
+/// A number of bytes for messages: `1.1 GiB`; whole bytes below 1 KiB.
+#[must_use]
+pub fn format_size(bytes: u64) -> String {
+    let places = usize::from(bytes >= 1 << 10);
+    humansize::format_size(bytes, humansize::BINARY.decimal_places(places).decimal_zeroes(places))
+}
+
 /// Index of a piece in its file, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PieceIndex(pub u32);

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::proto::geometry::{FileTooLong, MAX_FILE_BYTES};
+use crate::proto::units::format_size;
 
 /// A failed operation on a file.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +28,6 @@ pub struct StorageError {
 pub enum StorageOperation {
     /// Opening a file or directory.
     Open,
-    /// Mapping a file for reading.
-    Map,
     /// Reading a file, to hash or to serve it.
     Read,
     /// Creating the partial file.
@@ -51,7 +52,6 @@ impl std::fmt::Display for StorageOperation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             StorageOperation::Open => "open",
-            StorageOperation::Map => "map",
             StorageOperation::Read => "read",
             StorageOperation::Create => "create",
             StorageOperation::Lock => "lock",
@@ -78,7 +78,7 @@ impl StorageError {
         StorageError {
             operation: StorageOperation::Read,
             path: place.into(),
-            kind: StorageErrorKind::Io(error),
+            kind: StorageErrorKind::DiskFailed(error),
         }
     }
 }
@@ -102,16 +102,40 @@ pub enum StorageErrorKind {
     #[error("the name is too long for the filesystem")]
     NameTooLong,
     /// The file has this many bytes, more than Shoal can share.
-    #[error("{0} bytes are more than the {MAX_FILE_BYTES} that a file may have")]
+    #[error("{} are more than the {} that a file may have", format_size(*.0), format_size(MAX_FILE_BYTES))]
     TooLong(u64),
-    /// The disk or the user's quota is full.
-    #[error("{needed} bytes are needed and {free} are free")]
+    /// The disk is full.
+    #[error("{}", describe_lack(*needed, *free))]
     NoSpace {
-        /// Bytes yet to be written.
+        /// Bytes yet to be written; those that are reserved already are not counted.
         needed: u64,
-        /// Bytes that the filesystem has free for this user; a quota may be tighter.
+        /// Bytes that the filesystem has free for this user.
         free: u64,
     },
+    /// The user's quota is full.
+    #[error("{}", describe_quota(*needed))]
+    QuotaFull {
+        /// Bytes yet to be written; those that are reserved already are not counted.
+        needed: u64,
+    },
+    /// The file is longer than this process may write, in bytes; `None`: than the filesystem allows.
+    #[error("{}", describe_length_limit(*.0))]
+    TooLongToWrite(Option<u64>),
+    /// The process has as many files open as it may, if that is known.
+    #[error("{}", describe_file_limit(*.0))]
+    TooManyFiles(Option<u64>),
+    /// All processes together have as many files open as the system allows.
+    #[error("the system has as many files open as it allows (fs.file-max)")]
+    TooManyFilesInSystem,
+    /// The process gets no more memory, address space or mappings.
+    #[error("the system gives no more memory, address space (`ulimit -v`) or mappings (vm.max_map_count)")]
+    NoMemory,
+    /// The process gets no more threads.
+    #[error("the system gives no more threads (`ulimit -u`)")]
+    NoThreads,
+    /// The node has as much work as it accepts.
+    #[error("{0}")]
+    NodeBusy(String),
     /// The filesystem is mounted read-only.
     #[error("the filesystem is read-only")]
     ReadOnly,
@@ -136,6 +160,15 @@ pub enum StorageErrorKind {
     /// The filesystem has not answered in time.
     #[error("its filesystem does not answer")]
     NoAnswer,
+    /// The file server no longer knows the file.
+    #[error("the file server does not know it any more (stale file handle)")]
+    Stale,
+    /// The filesystem has lost its server.
+    #[error("its filesystem does not answer ({0})")]
+    Disconnected(io::Error),
+    /// The disk reports a fault.
+    #[error("{0}")]
+    DiskFailed(io::Error),
     /// Any other error of the system.
     #[error("{0}")]
     Io(io::Error),
@@ -153,6 +186,18 @@ impl StorageErrorKind {
             StorageErrorKind::NameTooLong => "choose a shorter name",
             StorageErrorKind::TooLong(_) => "choose a shorter file",
             StorageErrorKind::NoSpace { .. } => "make room, or choose another disk",
+            StorageErrorKind::QuotaFull { .. } => "remove files of this user there, or choose another disk",
+            StorageErrorKind::TooLongToWrite(Some(_)) => "raise that limit, and start the node again",
+            StorageErrorKind::TooLongToWrite(None) => "choose another filesystem",
+            StorageErrorKind::TooManyFiles(_) => {
+                "raise that limit (`ulimit -n 65536`), and start the node again"
+            }
+            StorageErrorKind::TooManyFilesInSystem => {
+                "raise that limit, or end some programs; then try again"
+            }
+            StorageErrorKind::NoMemory => "raise that limit, or end some programs; then try again",
+            StorageErrorKind::NoThreads => "raise that limit, or end some programs; then try again",
+            StorageErrorKind::NodeBusy(_) => "wait for a download to end, then try again",
             StorageErrorKind::ReadOnly => "choose another destination",
             StorageErrorKind::Exists => "use `--overwrite`, or choose another destination",
             StorageErrorKind::Locked => "wait until it ends, or choose another destination",
@@ -161,8 +206,66 @@ impl StorageErrorKind {
             StorageErrorKind::FlushFailed => "remove it, check the disk and start the download again",
             StorageErrorKind::Changed(_) => "upload it again",
             StorageErrorKind::NoAnswer => "check that disk or server, or unmount it",
-            StorageErrorKind::Io(_) => "check the disk and try again",
+            StorageErrorKind::Stale | StorageErrorKind::Disconnected(_) => {
+                "mount the filesystem again, then try again"
+            }
+            StorageErrorKind::DiskFailed(_) => "check the disk and try again",
+            StorageErrorKind::Io(_) => "try again",
         }
+    }
+
+    /// Whether the cause is in the system and not in the path: the same operation may succeed later.
+    #[must_use]
+    pub fn is_in_system(&self) -> bool {
+        matches!(
+            self,
+            StorageErrorKind::NoSpace { .. }
+                | StorageErrorKind::QuotaFull { .. }
+                | StorageErrorKind::TooLongToWrite(_)
+                | StorageErrorKind::TooManyFiles(_)
+                | StorageErrorKind::TooManyFilesInSystem
+                | StorageErrorKind::NoMemory
+                | StorageErrorKind::NoThreads
+                | StorageErrorKind::FlushFailed
+                | StorageErrorKind::Stale
+                | StorageErrorKind::NoAnswer
+                | StorageErrorKind::Disconnected(_)
+                | StorageErrorKind::DiskFailed(_)
+                | StorageErrorKind::Io(_)
+        )
+    }
+}
+
+/// Words for a full disk. A file whose space is reserved needs no more, and may still find no room.
+pub(crate) fn describe_lack(needed: u64, free: u64) -> String {
+    if needed > free {
+        format!("{} are needed and {} are free", format_size(needed), format_size(free))
+    } else {
+        "the disk is full".to_owned()
+    }
+}
+
+/// Words for a full quota.
+pub(crate) fn describe_quota(needed: u64) -> String {
+    match needed {
+        0 => "this user's disk quota is full".to_owned(),
+        _ => format!("this user's disk quota has no room for the {} that are needed", format_size(needed)),
+    }
+}
+
+fn describe_length_limit(limit: Option<u64>) -> String {
+    match limit {
+        Some(limit) => {
+            format!("this program may not write files of more than {} (`ulimit -f`)", format_size(limit))
+        }
+        None => "it is longer than a file on this filesystem may be".to_owned(),
+    }
+}
+
+fn describe_file_limit(limit: Option<u64>) -> String {
+    match limit {
+        Some(limit) => format!("this program may have only {limit} files open (`ulimit -n`)"),
+        None => "this program may open no more files".to_owned(),
     }
 }
 
@@ -181,8 +284,8 @@ pub enum SourceChange {
     /// Its name belongs to another file.
     #[error("another file has taken its name")]
     Replaced,
-    /// It can no longer be examined.
-    #[error("it cannot be checked any more")]
+    /// It can no longer be examined or read.
+    #[error("it cannot be read any more")]
     Unreadable,
 }
 
@@ -223,6 +326,29 @@ impl From<Errno> for StorageErrorKind {
             Errno::NAMETOOLONG => StorageErrorKind::NameTooLong,
             Errno::ROFS => StorageErrorKind::ReadOnly,
             Errno::EXIST => StorageErrorKind::Exists,
+            Errno::NOSPC => StorageErrorKind::NoSpace { needed: 0, free: 0 },
+            Errno::DQUOT => StorageErrorKind::QuotaFull { needed: 0 },
+            Errno::FBIG => StorageErrorKind::TooLongToWrite(getrlimit(Resource::Fsize).current),
+            Errno::MFILE => StorageErrorKind::TooManyFiles(getrlimit(Resource::Nofile).current),
+            Errno::NFILE => StorageErrorKind::TooManyFilesInSystem,
+            Errno::NOMEM => StorageErrorKind::NoMemory,
+            Errno::STALE => StorageErrorKind::Stale,
+            Errno::NOTCONN
+            | Errno::CONNABORTED
+            | Errno::CONNRESET
+            | Errno::CONNREFUSED
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::SHUTDOWN
+            | Errno::TIMEDOUT => StorageErrorKind::Disconnected(errno.into()),
+            Errno::IO
+            | Errno::UCLEAN
+            | Errno::BADMSG
+            | Errno::NODEV
+            | Errno::NXIO
+            | Errno::NOMEDIUM
+            | Errno::REMOTEIO => StorageErrorKind::DiskFailed(errno.into()),
             other => StorageErrorKind::Io(other.into()),
         }
     }
@@ -246,18 +372,21 @@ pub(super) fn to_storage_error<E: Into<StorageErrorKind>>(
     move |error| StorageError { operation, path: path.to_owned(), kind: error.into() }
 }
 
-/// Turns a full disk or an exhausted quota into [`StorageErrorKind::NoSpace`] with numbers.
+/// Adds the numbers to a full disk or quota. `needed` are the bytes yet to be written.
 pub(super) fn add_space_details(
     kind: StorageErrorKind,
     place: BorrowedFd<'_>,
     needed: u64,
 ) -> StorageErrorKind {
-    let StorageErrorKind::Io(error) = &kind else { return kind };
-    if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-        return kind;
+    match kind {
+        StorageErrorKind::NoSpace { .. } => {
+            let free =
+                rustix::fs::fstatvfs(place).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+            StorageErrorKind::NoSpace { needed, free }
+        }
+        StorageErrorKind::QuotaFull { .. } => StorageErrorKind::QuotaFull { needed },
+        other => other,
     }
-    let free = rustix::fs::fstatvfs(place).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
-    StorageErrorKind::NoSpace { needed, free }
 }
 
 #[cfg(test)]
@@ -269,11 +398,11 @@ mod tests {
         let error = StorageError {
             operation: StorageOperation::Reserve,
             path: "/data/disk.img".into(),
-            kind: StorageErrorKind::NoSpace { needed: 10, free: 3 },
+            kind: StorageErrorKind::NoSpace { needed: 3 << 29, free: 3 },
         };
         assert_eq!(
             error.to_string(),
-            "cannot reserve space for /data/disk.img: 10 bytes are needed and 3 are free; make room, or choose \
+            "cannot reserve space for /data/disk.img: 1.5 GiB are needed and 3 B are free; make room, or choose \
              another disk"
         );
         let changed = SourceChangedError { path: "a".into(), change: SourceChange::Removed };
@@ -281,5 +410,34 @@ mod tests {
             StorageError::from(changed).to_string(),
             "cannot read a: it was removed or renamed; upload it again"
         );
+    }
+
+    #[test]
+    fn the_disk_is_blamed_for_its_own_faults_only() {
+        let blames_disk = |errno: Errno| {
+            let kind = StorageErrorKind::from(errno);
+            kind.advice().contains("check the disk")
+        };
+        for errno in [Errno::IO, Errno::UCLEAN, Errno::NODEV] {
+            assert!(blames_disk(errno), "{errno}");
+        }
+        let files =
+            getrlimit(Resource::Nofile).current.map_or("no more files".to_owned(), |limit| limit.to_string());
+        for (errno, word) in [
+            (Errno::MFILE, files.as_str()),
+            (Errno::NFILE, "fs.file-max"),
+            (Errno::NOMEM, "`ulimit -v`"),
+            (Errno::FBIG, "longer than a file on this filesystem may be"),
+            (Errno::DQUOT, "quota"),
+            (Errno::NOSPC, "the disk is full"),
+            (Errno::ROFS, "read-only"),
+            (Errno::STALE, "stale"),
+            (Errno::NOTCONN, "does not answer"),
+            (Errno::BUSY, "busy"),
+        ] {
+            let kind = StorageErrorKind::from(errno);
+            assert!(kind.to_string().contains(word), "{errno}: {kind}");
+            assert!(!blames_disk(errno), "{errno}");
+        }
     }
 }

@@ -17,6 +17,10 @@ pub const FILESYSTEM_THREADS_MAX: usize = 64;
 /// How long a thread of a filesystem waits for work before it ends, in milliseconds.
 pub const LANE_IDLE_MS: u64 = 10_000;
 
+/// Most bytes of a file that is not mapped that one connection reads to send them. Each connection holds as much
+/// memory.
+pub const READ_WINDOW_BYTES: u64 = 64 * 1024;
+
 /// Passes over a file to be shared whose mode or links change during each of them. After the last one it counts
 /// as changed.
 pub const HASH_ATTEMPTS_MAX: usize = 3;
@@ -38,8 +42,7 @@ pub const OPEN_ATTEMPTS_MAX: u32 = 8;
 /// Threads that bring cold windows into memory: two concurrent reads keep most disks busy.
 pub const PREFAULT_THREADS: usize = 2;
 
-/// Capacity of the prefault queue, in windows: 32 MiB of pieces. When it is full, the caller serves another
-/// piece first.
+/// Capacity of the prefault queue, in windows: 32 MiB of pieces. When it is full, callers wait.
 pub const PREFAULT_QUEUE_MAX: usize = 64;
 
 /// Unrecorded pieces that make a flush and a new record due (1 GiB). Large enough that a fast disk flushes

@@ -1,7 +1,7 @@
-//! Files on disk: sources, which are mapped and read, and targets, which are reserved, written and renamed.
+//! Files on disk: sources, which are mapped or read, and targets, which are reserved, written and renamed.
 //!
 //! ```text
-//!   path ──► Source ──► MappedWindow (mem) ──► sent by the kernel    DEST ──► Destination
+//!   path ──► Source ──► SourceWindow ────────► sent by the kernel    DEST ──► Destination
 //!              ▲ └────► with_bytes ──────────► hashed                             │
 //!   Fingerprint┘                                                                  ▼
 //!                    Source ◄── reader ── Target ◄── verified pieces        NAME.<8 hex>.part
@@ -9,7 +9,7 @@
 //!
 //!   Target, record ──► FileIdentity ──► rejects a record that belongs to another file or is a copy
 //!   records, memory ─► CacheEviction ─► page ranges of a long file to drop from the page cache
-//!   SHA-1 values ────► Sha1ListBuilder ──► Sha1List (proto), in memory or in a mapped unnamed file
+//!   SHA-1 values ────► Sha1ListBuilder ──► Sha1List (proto), in memory or in an unnamed file
 //! ```
 //!
 //! Crash order of a download:
@@ -28,7 +28,8 @@
 //! Invariants:
 //! * No path is built from a peer's data: names come from the user, or are a checked [`FileName`] of one
 //!   component.
-//! * Files that are served are mapped read-only. Files that are written use positioned writes, never a map.
+//! * Files that are served are mapped read-only, or read where the system refuses to map them. Files that are
+//!   written use positioned writes, never a map.
 //! * A source that has changed is never served again.
 //!
 //! [`FileName`]: crate::proto::manifest::FileName
@@ -40,6 +41,7 @@
 pub mod cache_eviction;
 pub mod destination;
 pub mod error;
+mod file_bytes;
 mod file_identity;
 pub mod filesystem_threads;
 pub mod fingerprint;

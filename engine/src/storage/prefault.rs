@@ -1,31 +1,31 @@
-//! Threads that bring cold windows into memory, so that a page fault never stalls a ring.
+//! Threads that bring cold windows into memory, so that a disk never stalls a ring.
 //!
-//! Invariants: the queue is bounded and a full one is reported at once; each accepted window gets exactly one
-//! callback, on one of these threads; a panicking callback ends the program; dropping the pool finishes the
-//! accepted windows and then joins the threads.
+//! Invariants: the queue is bounded, and a caller waits while it is full; each accepted window is answered once;
+//! a panic of a thread ends the program; dropping the pool finishes the accepted windows and then joins the
+//! threads.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
+
 use super::limits::{PREFAULT_QUEUE_MAX, PREFAULT_THREADS};
+use super::source::SourceWindow;
 use crate::abort::AbortOnPanic;
 use crate::lock::lock;
-use crate::mem::window::MappedWindow;
+use crate::mem::window::SendPart;
 
-/// Callback with the result. It runs on a thread of the pool and must not block.
-pub type OnResident = Box<dyn FnOnce(io::Result<()>) + Send>;
-
-struct PrefaultRequest {
-    window: MappedWindow,
-    on_resident: OnResident,
+struct LoadRequest {
+    window: SourceWindow,
+    loaded: oneshot::Sender<io::Result<SendPart>>,
 }
 
 /// A fixed set of threads and their queue.
 #[derive(Debug)]
 pub struct PrefaultPool {
-    requests: Option<SyncSender<PrefaultRequest>>,
+    requests: Option<Sender<LoadRequest>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -35,38 +35,38 @@ impl PrefaultPool {
     /// # Errors
     /// The system gives no more threads.
     pub fn start() -> io::Result<PrefaultPool> {
-        let (orders, queue) = sync_channel(PREFAULT_QUEUE_MAX);
+        let (requests, queue) = channel(PREFAULT_QUEUE_MAX);
         let queue = Arc::new(Mutex::new(queue));
-        let mut set = PrefaultPool { requests: Some(orders), threads: Vec::with_capacity(PREFAULT_THREADS) };
-        for at in 0..PREFAULT_THREADS {
+        let mut pool =
+            PrefaultPool { requests: Some(requests), threads: Vec::with_capacity(PREFAULT_THREADS) };
+        for number in 0..PREFAULT_THREADS {
             let queue = Arc::clone(&queue);
-            let thread = std::thread::Builder::new().name(format!("prefault-{at}"));
-            set.threads.push(thread.spawn(move || serve_requests(&queue))?);
+            let thread = std::thread::Builder::new().name(format!("prefault-{number}"));
+            pool.threads.push(thread.spawn(move || serve_requests(&queue))?);
         }
-        Ok(set)
+        Ok(pool)
     }
 
-    /// Queues a window. `on_resident` is called when it is in memory, or with EFAULT when its file has lost
-    /// it.
+    /// Brings a window into memory: see [`SourceWindow::load`]. Waits while the queue is full.
     ///
     /// # Errors
-    /// The queue is full; the callback is returned without having been called.
-    pub fn try_submit(&self, window: MappedWindow, done: OnResident) -> Result<(), OnResident> {
-        let orders = self.requests.as_ref().expect("only drop takes it");
-        match orders.try_send(PrefaultRequest { window, on_resident: done }) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => Err(order.on_resident),
-        }
+    /// As for [`SourceWindow::load`].
+    pub async fn load(&self, window: SourceWindow) -> io::Result<SendPart> {
+        let requests = self.requests.as_ref().expect("only drop takes it");
+        let (loaded, answer) = oneshot::channel();
+        let sent = requests.send(LoadRequest { window, loaded }).await;
+        assert!(sent.is_ok(), "the threads run as long as the pool");
+        answer.await.expect("a thread answers each request; its panic ends the program")
     }
 }
 
-fn serve_requests(queue: &Mutex<Receiver<PrefaultRequest>>) {
-    let _ends = AbortOnPanic;
+fn serve_requests(queue: &Mutex<Receiver<LoadRequest>>) {
+    let _abort = AbortOnPanic;
     loop {
         // The lock is held while waiting: one thread waits for a request, the others for the lock.
-        let order = lock(queue).recv();
-        let Ok(PrefaultRequest { window, on_resident: done }) = order else { return };
-        done(window.populate());
+        let Some(LoadRequest { window, loaded }) = lock(queue).blocking_recv() else { return };
+        // The connection may be gone by now.
+        let _ = loaded.send(window.load());
     }
 }
 
@@ -74,7 +74,7 @@ impl Drop for PrefaultPool {
     fn drop(&mut self) {
         self.requests = None;
         for thread in self.threads.drain(..) {
-            // A panic in a callback has already ended the program.
+            // A panic has already ended the program.
             let _ = thread.join();
         }
     }
@@ -82,70 +82,55 @@ impl Drop for PrefaultPool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::path::Path;
 
     use super::*;
-    use crate::abort::tests::assert_aborts;
     use crate::storage::source::Source;
+    use crate::storage::source::tests::open_unmapped;
 
-    #[test]
-    fn windows_are_populated_and_lost_ones_reported() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("f");
-        std::fs::write(&path, vec![1; 100_000]).unwrap();
-        let source = Source::open(&path).unwrap();
-        let set = PrefaultPool::start().unwrap();
-        let (sender, receiver) = channel();
-        let submit = |range| {
-            let sender = sender.clone();
-            let done: OnResident = Box::new(move |result| sender.send(result).unwrap());
-            assert!(set.try_submit(source.window(range), done).is_ok());
-        };
-        submit(0..100_000);
-        receiver.recv().unwrap().unwrap();
-        assert!(source.window(0..100_000).is_resident());
-        std::fs::File::options().write(true).open(&path).unwrap().set_len(10).unwrap();
-        submit(50_000..60_000);
-        assert_eq!(receiver.recv().unwrap().unwrap_err().raw_os_error(), Some(libc::EFAULT));
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
 
     #[test]
-    fn a_panicking_callback_ends_the_program() {
-        assert_aborts("storage::prefault::tests::a_panicking_callback_ends_the_program", || {
+    fn windows_are_loaded_and_lost_ones_reported() {
+        type Open = fn(&Path) -> Source;
+        let opens: [(Open, Option<i32>); 2] =
+            [(|path| Source::open(path).unwrap(), Some(libc::EFAULT)), (open_unmapped, None)];
+        for (open, code) in opens {
             let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), vec![1; 100_000]).unwrap();
+            let source = open(file.path());
+            let pool = PrefaultPool::start().unwrap();
+            let load = |range| block_on(pool.load(source.window(range)));
+            assert_eq!(load(0..100_000).unwrap().len(), 100_000);
+            assert_eq!(source.window(0..100_000).is_resident(), code.is_some());
             file.as_file().set_len(10).unwrap();
-            let source = Source::open(file.path()).unwrap();
-            let set = PrefaultPool::start().unwrap();
-            assert!(set.try_submit(source.window(0..10), Box::new(|_| panic!("meant"))).is_ok());
-        });
+            let lost = load(50_000..60_000).unwrap_err();
+            assert_eq!(lost.raw_os_error(), code);
+            assert!(code.is_some() || lost.kind() == io::ErrorKind::UnexpectedEof, "{lost}");
+        }
     }
 
     #[test]
-    fn a_full_queue_is_reported_and_no_request_lost() {
+    fn callers_wait_for_a_full_queue_and_each_is_answered() {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(10).unwrap();
         let source = Source::open(file.path()).unwrap();
-        let set = PrefaultPool::start().unwrap();
-        let (sender, receiver) = channel();
-        let (open, gate) = channel::<()>();
-        let gate = Arc::new(Mutex::new(gate));
-        let mut submitted = 0;
-        // The callbacks block until the gate opens, so the queue must fill.
-        loop {
-            let (sender, gate) = (sender.clone(), Arc::clone(&gate));
-            let done: OnResident = Box::new(move |_| {
-                assert!(gate.lock().unwrap().recv().is_err(), "the gate only opens by closing its channel");
-                sender.send(()).unwrap();
+        let pool = Arc::new(PrefaultPool::start().unwrap());
+        let count = 2 * PREFAULT_QUEUE_MAX;
+        let answered = block_on(async {
+            let loads = (0..count).map(|_| {
+                let (pool, window) = (Arc::clone(&pool), source.window(0..10));
+                tokio::spawn(async move { pool.load(window).await.unwrap().len() })
             });
-            if set.try_submit(source.window(0..10), done).is_err() {
-                break;
+            let loads: Vec<_> = loads.collect();
+            let mut answered = 0;
+            for load in loads {
+                answered += load.await.unwrap() / 10;
             }
-            submitted += 1;
-        }
-        assert!((PREFAULT_QUEUE_MAX..=PREFAULT_QUEUE_MAX + PREFAULT_THREADS).contains(&submitted));
-        drop(open);
-        drop(set);
-        drop(sender);
-        assert_eq!(receiver.iter().count(), submitted);
+            answered
+        });
+        assert_eq!(answered, count);
     }
 }

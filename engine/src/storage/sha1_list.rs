@@ -1,18 +1,19 @@
-//! Builds lists of SHA-1 values. A list that is too long for memory is written to an unnamed file and mapped.
+//! Builds lists of SHA-1 values. A list that is too long for memory is written to an unnamed file and mapped, or read
+//! where the system refuses to map it.
 //!
 //! ```text
 //!   push ─► pending ── short list ──────────────────────► Sha1List in memory
-//!              └────── long list ─► unnamed file ─ map ─► Sha1List in the map ─► copies of 20 bytes
+//!              └────── long list ─► unnamed file ──────► Sha1List in the file ─► copies of 20 bytes
 //! ```
 //!
-//! The mapped file cannot change: it is created in a directory of this user alone, has no name before its
+//! The file cannot change: it is created in a directory of this user alone, has no name before its
 //! first byte is written, and is open in this process only. (A program that reaches it through `/proc` could
 //! also write this process's memory.) The remaining risk is a failing disk. `finish` syncs the file, so it fails
 //! if the disk cannot store the bytes. When a page cannot be read later, the guard of [`mem`](crate::mem)
 //! shows zeros instead of ending the process, and [`BackingBytes::unreadable_at`] then reports it; callers
 //! ask before they blame a peer for a mismatch.
 //!
-//! Invariants: a finished list is never written again; mapped bytes have reached the disk.
+//! Invariants: a finished list is never written again; its bytes have reached the disk.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,8 +26,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::{StorageError, StorageOperation, add_space_details, to_storage_error};
+use super::file_bytes::FileBytes;
 use super::limits::{HASHES_IN_MEMORY_MAX, HASHES_WRITTEN_BYTES};
-use crate::mem::mapping::Mapping;
 use crate::proto::hashes::{BackingBytes, HASH_BYTES, Sha1List, Sha1Value};
 
 /// A list under construction.
@@ -80,16 +81,14 @@ impl<T: Sha1Value> Sha1ListBuilder<T> {
     /// The finished list.
     ///
     /// # Errors
-    /// [`StorageError`]: the disk is full or failed, or the file cannot be mapped.
+    /// [`StorageError`]: the disk is full or failed.
     pub fn finish(mut self) -> Result<Sha1List<T>, StorageError> {
         self.write_pending()?;
         let count = self.count;
         let bytes: Arc<dyn BackingBytes> = match (self.file, self.directory) {
             (Some(file), Some(directory)) => {
                 file.sync_data().map_err(to_storage_error(StorageOperation::Sync, &directory))?;
-                let mapping = Mapping::new(&file, (count * HASH_BYTES) as u64)
-                    .map_err(to_storage_error(StorageOperation::Map, &directory))?;
-                Arc::new(MappedBytes { mapping, path: directory })
+                Arc::new(StoredBytes::open(file, count * HASH_BYTES, directory))
             }
             _ => Arc::new(self.pending),
         };
@@ -108,40 +107,46 @@ impl<T: Sha1Value> Sha1ListBuilder<T> {
     }
 }
 
+/// The bytes of a file.
 #[derive(Debug)]
-struct MappedBytes {
-    mapping: Mapping,
+struct StoredBytes {
+    bytes: FileBytes,
+    length: usize,
     /// Where it is or was created, for messages.
     path: PathBuf,
 }
 
-impl BackingBytes for MappedBytes {
-    fn length(&self) -> usize {
-        self.mapping.len()
-    }
-
-    fn copy(&self, at: usize, into: &mut [u8]) {
-        self.mapping.copy(at, into);
-    }
-
-    fn unreadable_at(&self) -> Option<String> {
-        self.mapping.has_faulted().then(|| self.path.display().to_string())
+impl StoredBytes {
+    fn open(file: File, length: usize, path: PathBuf) -> StoredBytes {
+        StoredBytes { bytes: FileBytes::open(&Arc::new(file), length as u64, &path), length, path }
     }
 }
 
-/// Maps a file that only this user may write, such as a manifest in the state directory, so that its SHA-1
+impl BackingBytes for StoredBytes {
+    fn length(&self) -> usize {
+        self.length
+    }
+
+    fn copy(&self, at: usize, into: &mut [u8]) {
+        self.bytes.copy(at, into);
+    }
+
+    fn unreadable_at(&self) -> Option<String> {
+        self.bytes.has_failed().then(|| self.path.display().to_string())
+    }
+}
+
+/// Opens a file that only this user may write, such as a manifest in the state directory, so that its SHA-1
 /// values can stay there.
 ///
 /// # Errors
-/// [`StorageError`]: it cannot be opened or mapped.
-pub fn map_private_file(path: &Path) -> Result<Arc<dyn BackingBytes>, StorageError> {
+/// [`StorageError`]: it cannot be opened, or is too long for the address space.
+pub fn open_private_file(path: &Path) -> Result<Arc<dyn BackingBytes>, StorageError> {
     let file = File::open(path).map_err(to_storage_error(StorageOperation::Open, path))?;
     let length = file.metadata().map_err(to_storage_error(StorageOperation::Open, path))?.len();
-    if length == 0 {
-        return Ok(Arc::new(Vec::new()));
-    }
-    let mapping = Mapping::new(&file, length).map_err(to_storage_error(StorageOperation::Map, path))?;
-    Ok(Arc::new(MappedBytes { mapping, path: path.to_owned() }))
+    let length = usize::try_from(length)
+        .map_err(|error| to_storage_error(StorageOperation::Open, path)(io::Error::other(error)))?;
+    Ok(Arc::new(StoredBytes::open(file, length, path.to_owned())))
 }
 
 /// Prefix of the temporary name of a list's file, on filesystems that cannot create unnamed files.
@@ -266,18 +271,18 @@ mod tests {
         let manifest = Manifest::from_lists(name, None, digests, whole, Some(chain.into())).unwrap();
         let mut file = File::create(&path).unwrap();
         manifest.write(|block| file.write_all(block)).unwrap();
-        let read = Manifest::from_backing(&map_private_file(&path).unwrap()).unwrap();
+        let read = Manifest::from_backing(&open_private_file(&path).unwrap()).unwrap();
         assert_eq!(read, manifest);
         assert_eq!(std::fs::read(&path).unwrap(), manifest.to_bytes());
         drop(read);
-        let kept = map_private_file(&path).unwrap();
+        let kept = open_private_file(&path).unwrap();
         // The guard shows zeros where the file has no bytes any more.
         file.set_len(4_096).unwrap();
         assert!(Manifest::from_backing(&kept).is_err());
         assert!(kept.unreadable_at().is_some_and(|place| place.ends_with("/m")));
         std::fs::write(&path, [manifest.to_bytes(), vec![0]].concat()).unwrap();
-        assert!(Manifest::from_backing(&map_private_file(&path).unwrap()).is_err());
+        assert!(Manifest::from_backing(&open_private_file(&path).unwrap()).is_err());
         std::fs::write(&path, []).unwrap();
-        assert!(Manifest::from_backing(&map_private_file(&path).unwrap()).is_err());
+        assert!(Manifest::from_backing(&open_private_file(&path).unwrap()).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! A file that is read: mapped once, watched for changes, served by windows, hashed by borrowed bytes.
+//! A file that is read: mapped once, or read where that is refused; watched for changes, served by windows,
+//! hashed by borrowed bytes.
 //!
 //! Invariants:
 //! * A change is permanent: afterwards neither [`Source::check`] nor [`Source::with_bytes`] ever succeeds.
@@ -9,34 +10,34 @@
 //!   read, so its modification time means nothing, and only verified ranges of it are read.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Advice, Mode, OFlags};
 
 use super::error::{
     SourceChange, SourceChangedError, StorageError, StorageErrorKind, StorageOperation, to_storage_error,
 };
+use super::file_bytes::{FileBytes, read_range};
 use super::fingerprint::{Fingerprint, FingerprintMatch};
-use super::limits::SOURCE_CHECK_MS;
-use crate::mem::mapping::Mapping;
-use crate::mem::window::MappedWindow;
+use super::limits::{READ_WINDOW_BYTES, SOURCE_CHECK_MS};
+use crate::mem::window::{MappedWindow, SendPart};
 use crate::proto::geometry::Geometry;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
-/// An open, mapped file. Share it by `Arc`; every method takes `&self`, from any thread.
+/// An open file. Share it by `Arc`; every method takes `&self`, from any thread.
 #[derive(Debug)]
 pub struct Source {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     length: u64,
-    /// `None` for an empty file.
-    mapping: Option<Arc<Mapping>>,
+    bytes: FileBytes,
     detection: ChangeDetection,
     change: OnceLock<SourceChange>,
     next_check_ms: AtomicU64,
@@ -52,10 +53,10 @@ enum ChangeDetection {
 }
 
 impl Source {
-    /// Opens and maps a regular file. The path may contain links; it is kept in absolute form.
+    /// Opens a regular file. The path may contain links; it is kept in absolute form.
     ///
     /// # Errors
-    /// [`StorageError`]: it is missing, not permitted, not a regular file, too long, or cannot be mapped.
+    /// [`StorageError`]: it is missing, not permitted, not a regular file or too long.
     pub fn open(path: &Path) -> Result<Source, StorageError> {
         // Only an empty path has no absolute form.
         let path = std::path::absolute(path)
@@ -67,7 +68,7 @@ impl Source {
         Source::from_file(file.into(), path)
     }
 
-    /// Maps an open file; `path` is its absolute path.
+    /// Takes over an open file; `path` is its absolute path.
     ///
     /// # Errors
     /// As for [`Source::open`].
@@ -80,7 +81,7 @@ impl Source {
         Source::new(file, path, fingerprint.length, ChangeDetection::Whole(fingerprint))
     }
 
-    /// Maps `length` bytes of a file that is still being written. `least` is the length that its writer
+    /// Of `length` bytes of a file that is still being written. `least` is the length that its writer
     /// guarantees, in bytes.
     pub(super) fn over_partial(
         file: File,
@@ -93,15 +94,13 @@ impl Source {
 
     fn new(file: File, path: PathBuf, length: u64, watch: ChangeDetection) -> Result<Source, StorageError> {
         Geometry::new(length).map_err(to_storage_error(StorageOperation::Open, &path))?;
-        let mapping = (length > 0)
-            .then(|| Mapping::new(&file, length).map(Arc::new))
-            .transpose()
-            .map_err(to_storage_error(StorageOperation::Map, &path))?;
+        let file = Arc::new(file);
+        let bytes = FileBytes::open(&file, length, &path);
         Ok(Source {
             file,
             path,
             length,
-            mapping,
+            bytes,
             detection: watch,
             change: OnceLock::new(),
             next_check_ms: AtomicU64::new(0),
@@ -135,15 +134,51 @@ impl Source {
     /// When the range, in bytes, is empty or not within the file; callers check ranges from outside by the
     /// geometry.
     #[must_use]
-    pub fn window(&self, range: Range<u64>) -> MappedWindow {
-        let mapping = self.mapping.as_ref().expect("an empty file has no ranges");
-        MappedWindow::new(Arc::clone(mapping), to_usize_range(&range))
+    pub fn window(&self, range: Range<u64>) -> SourceWindow {
+        self.assert_inside(&range);
+        match &self.bytes {
+            FileBytes::Mapped(mapping) => {
+                SourceWindow::Mapped(MappedWindow::new(Arc::clone(mapping), to_usize_range(&range)))
+            }
+            FileBytes::Read(reader) => SourceWindow::Unread { file: Arc::clone(reader.file()), range },
+        }
+    }
+
+    /// Most bytes to send by one window: each unread one takes as much memory.
+    #[must_use]
+    pub fn max_window_bytes(&self) -> u64 {
+        match &self.bytes {
+            FileBytes::Mapped(_) => u64::MAX,
+            FileBytes::Read(_) => READ_WINDOW_BYTES,
+        }
+    }
+
+    /// Whether the file is read and not mapped, so that borrowed bytes take memory.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self.bytes, FileBytes::Read(_))
     }
 
     /// Advises the kernel to read ahead, since the file will be read from start to end.
     pub fn advise_sequential(&self) {
         // A failure costs only speed.
-        let _ = self.mapping.as_ref().map(|mapping| mapping.advise_sequential());
+        match &self.bytes {
+            FileBytes::Mapped(mapping) => drop(mapping.advise_sequential()),
+            FileBytes::Read(_) => drop(rustix::fs::fadvise(&self.file, 0, None, Advice::Sequential)),
+        }
+    }
+
+    /// Brings a range into memory that [`Source::with_bytes`] will borrow next. Blocks.
+    ///
+    /// # Panics
+    /// When the range, in bytes, is empty or not within the file.
+    pub fn read_ahead(&self, range: Range<u64>) {
+        self.assert_inside(&range);
+        match &self.bytes {
+            // An unreadable range shows when it is borrowed.
+            FileBytes::Mapped(mapping) => drop(mapping.populate(to_usize_range(&range))),
+            FileBytes::Read(reader) => reader.read_ahead(range),
+        }
     }
 
     /// Whether the file is unchanged. The file is examined at most every [`SOURCE_CHECK_MS`]; in between the
@@ -183,10 +218,14 @@ impl Source {
         Ok(self.fingerprint().is_some_and(differs))
     }
 
-    /// Records that the kernel could not read the file, since sending one of its windows failed with EFAULT.
-    pub fn mark_unreadable(&self) -> SourceChangedError {
-        let how = *self.change.get_or_init(|| SourceChange::Truncated);
-        SourceChangedError { path: self.path.clone(), change: how }
+    /// Records that the file could not be read, since loading or sending one of its windows failed with this error.
+    pub fn mark_unreadable(&self, error: &io::Error) -> SourceChangedError {
+        // EFAULT: a mapping has no such page any more.
+        let is_shorter =
+            error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(libc::EFAULT);
+        let change = if is_shorter { SourceChange::Truncated } else { SourceChange::Unreadable };
+        let change = *self.change.get_or_init(|| change);
+        SourceChangedError { path: self.path.clone(), change }
     }
 
     /// Calls `read` with a range of the file, and returns its result if the file was unchanged before and
@@ -206,8 +245,15 @@ impl Source {
         range: Range<u64>,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, SourceChangedError> {
-        let mapping = self.mapping.as_ref().expect("an empty file has no ranges");
+        self.assert_inside(&range);
         self.check_now()?;
+        let mapping = match &self.bytes {
+            FileBytes::Mapped(mapping) => mapping,
+            FileBytes::Read(reader) => {
+                let result = reader.with_range(range, read).map_err(|error| self.mark_unreadable(&error))?;
+                return self.check_now().map(|()| result);
+            }
+        };
         // SAFETY: `borrow` has two conditions. First, the bytes are only read as numbers: callers of this
         // function hash or copy them, and which memory that touches depends on no byte's value, so a byte
         // that changes meanwhile gives a wrong digest or copy and nothing worse. A `read` that parsed text
@@ -218,10 +264,17 @@ impl Source {
         self.check_now().map(|()| result)
     }
 
+    fn assert_inside(&self, range: &Range<u64>) {
+        assert!(
+            range.start < range.end && range.end <= self.length,
+            "{range:?} of a source of {} bytes",
+            self.length
+        );
+    }
+
     /// As [`Source::check`], by what is remembered: no system call.
     pub(crate) fn check_remembered(&self) -> Result<(), SourceChangedError> {
-        let lost = self.mapping.as_ref().is_some_and(|mapping| mapping.has_faulted());
-        self.record_change(lost.then_some(SourceChange::Truncated))
+        self.record_change(self.bytes.has_failed().then_some(SourceChange::Truncated))
     }
 
     /// Compares the file with its state at opening, by system calls.
@@ -250,6 +303,56 @@ impl Source {
         match self.change.get() {
             None => Ok(()),
             Some(&how) => Err(SourceChangedError { path: self.path.clone(), change: how }),
+        }
+    }
+}
+
+/// A range of a source, to be sent.
+#[derive(Clone, Debug)]
+pub enum SourceWindow {
+    /// In a mapping, from which the kernel takes the bytes.
+    Mapped(MappedWindow),
+    /// To be read before it is sent.
+    Unread {
+        /// The source's file.
+        file: Arc<File>,
+        /// The range, in bytes.
+        range: Range<u64>,
+    },
+}
+
+impl SourceWindow {
+    /// Whether sending it will probably not wait for a disk.
+    #[must_use]
+    pub fn is_resident(&self) -> bool {
+        match self {
+            SourceWindow::Mapped(window) => window.is_resident(),
+            SourceWindow::Unread { .. } => false,
+        }
+    }
+
+    /// Brings it into memory, to be sent. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// EFAULT or `UnexpectedEof` where the file is shorter now; any error of the system.
+    pub fn load(self) -> io::Result<SendPart> {
+        match self {
+            SourceWindow::Mapped(window) => window.populate().map(|()| window.into()),
+            SourceWindow::Unread { file, range } => {
+                let mut bytes = Vec::new();
+                read_range(&file, range, &mut bytes).map(|()| bytes.into())
+            }
+        }
+    }
+
+    /// As [`SourceWindow::load`], but leaves it to the kernel to bring mapped bytes into memory.
+    ///
+    /// # Errors
+    /// As for [`SourceWindow::load`].
+    pub fn into_part(self) -> io::Result<SendPart> {
+        match self {
+            SourceWindow::Mapped(window) => Ok(window.into()),
+            SourceWindow::Unread { .. } => self.load(),
         }
     }
 }

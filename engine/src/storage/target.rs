@@ -230,7 +230,7 @@ impl Target {
     /// [`Target::finish`] and does not hold the lock.
     ///
     /// # Errors
-    /// [`StorageError`]: the file was removed or replaced, or cannot be mapped.
+    /// [`StorageError`]: the file was removed or replaced.
     pub fn reader(&self) -> Result<Source, StorageError> {
         let length = self.length.load(Ordering::Acquire);
         let file = self.partial.reopen_for_reading()?;
@@ -240,7 +240,7 @@ impl Target {
     /// A source over the complete file, after [`Target::finish`].
     ///
     /// # Errors
-    /// [`StorageError`]: the file was removed or replaced, or cannot be mapped.
+    /// [`StorageError`]: the file was removed or replaced.
     pub fn open_finished(&self) -> Result<Source, StorageError> {
         Source::from_file(self.partial.reopen_for_reading()?, self.path())
     }

@@ -258,8 +258,8 @@ fn a_renewed_ticket_must_be_for_the_same_file_and_consumer() {
 
 #[test]
 fn a_ticket_that_expires_in_use_can_be_renewed() {
-    /// How far the tracker's clock jumps, in seconds.
-    const JUMP_S: i64 = 1 << 40;
+    /// The tracker's time after it has jumped.
+    const AFTER_THE_JUMP: UnixSeconds = UnixSeconds(1 << 40);
     for fixture in fixtures() {
         let mut consumer = ScriptedConsumer::greeted(&fixture.seeder, 77);
         let before_the_jump = UnixSeconds(1 << 39);
@@ -268,7 +268,7 @@ fn a_ticket_that_expires_in_use_can_be_renewed() {
         consumer.request(3, 1);
         let Message::Piece { index: PieceIndex(3), length } = consumer.wire.read().unwrap() else { panic!() };
         assert!(consumer.wire.piece_bytes(length).unwrap() == fixture.content[3 * PIECE..4 * PIECE]);
-        fixture.seeder.engine.set_trust(trackers().tracker_key(), JUMP_S);
+        fixture.seeder.engine.set_trust(trackers().tracker_key(), AFTER_THE_JUMP);
         consumer.request(4, 1);
         let expired = Message::Reject { index: PieceIndex(4), code: RejectCode::Expired };
         assert_eq!(consumer.wire.read().unwrap(), expired);

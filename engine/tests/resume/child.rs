@@ -17,7 +17,7 @@ use engine::proto::manifest::Manifest;
 use engine::proto::ticket::{PeerKey, SecretKey};
 use engine::stats::DownloadPhase;
 
-use crate::rig::{PATIENCE, Patience, far_future, key, spawn, ticket, trackers};
+use crate::rig::{PATIENCE, Patience, far_future, key, spawn, ticket, tracker_now, trackers};
 
 /// The directory of the child's copy. Setting it makes the test below a leecher.
 const DIRECTORY: &str = "SHOAL_TEST_LEECHER";
@@ -174,7 +174,7 @@ fn leecher() {
         scratch_dir: None,
     };
     let engine = Engine::start(config).unwrap();
-    engine.set_trust(trackers().tracker_key(), 0);
+    engine.set_trust(trackers().tracker_key(), tracker_now());
     let order = engine::DownloadOrder {
         key: key(manifest.name().as_str()),
         ticket: ticket(&manifest, engine.peer_key(), far_future()),

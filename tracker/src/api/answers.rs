@@ -199,6 +199,9 @@ impl PeerEntry {
 pub struct PingAnswer {
     /// The tracker's time.
     pub server_time: u64,
+    /// Number of files that the session's node shares as far as the tracker knows; `None` without a session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<u64>,
 }
 
 /// The cluster as this tracker sees it.

@@ -121,13 +121,23 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
             after: fields.optional_text("after")?.map(|name| check_file_name("after", name)).transpose()?,
             count: fields.optional_u32("count")?,
         },
-        "stop_share" => Command::StopShare { file: read_file(fields)? },
+        "stop_share" => Command::StopShare { file: read_file(fields)?, content: read_content(fields)? },
         "remove_file" => Command::RemoveFile { file: read_file(fields)? },
-        "update_pieces" => Command::UpdatePieces { file: read_file(fields)?, gained: read_gained(fields)? },
-        "download_confirm" => {
-            Command::UpdatePieces { file: read_file(fields)?, gained: GainedPieces::Complete }
-        }
-        "get_peers" => Command::GetPeers { file: read_file(fields)?, peer_key: read_peer_key(fields)? },
+        "update_pieces" => Command::UpdatePieces {
+            file: read_file(fields)?,
+            content: read_content(fields)?,
+            gained: read_gained(fields)?,
+        },
+        "download_confirm" => Command::UpdatePieces {
+            file: read_file(fields)?,
+            content: read_content(fields)?,
+            gained: GainedPieces::Complete,
+        },
+        "get_peers" => Command::GetPeers {
+            file: read_file(fields)?,
+            content: read_content(fields)?,
+            peer_key: read_peer_key(fields)?,
+        },
         "report_peer" => read_report(fields)?,
         "ping" => Command::Ping,
         "status" => Command::Status,
@@ -183,6 +193,25 @@ fn read_file(fields: &RequestFields) -> Result<GroupFile, RequestFailure> {
         group: read_group(fields)?,
         name: check_file_name("file_name", fields.text("file_name")?)?,
     })
+}
+
+/// The content that a request about a listed file means: `fileSha` as `list_files` shows it, or the joined hashes of the pieces,
+/// as an upload without the SHA-1 of the whole gives them.
+fn read_content(fields: &RequestFields) -> Result<Option<Digest>, RequestFailure> {
+    const RULE: &str = "must be the 40 hex digits of the file's SHA-1, or the joined hashes of its pieces";
+    let Some(text) = fields.optional_text("fileSha")?.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let (parts, rest) = text.as_bytes().as_chunks::<40>();
+    let digest = |part: &[u8; 40]| std::str::from_utf8(part).ok()?.parse::<Digest>().ok();
+    let digests: Option<Vec<Digest>> = parts.iter().map(digest).collect();
+    match digests {
+        Some(digests) if rest.is_empty() => Ok(Some(match digests[..] {
+            [whole] => whole,
+            _ => FileProof::of_pieces(&digests).id(),
+        })),
+        _ => Err(RequestFailure::field("fileSha", RULE)),
+    }
 }
 
 /// Name of an uploaded file: given, or the last part of a path.
@@ -251,7 +280,13 @@ fn read_download(fields: &RequestFields) -> Result<Command, RequestFailure> {
     if part.count == Some(PieceCount(0)) {
         return Err(RequestFailure::field("count", "must be 1 or more, or left out"));
     }
-    Ok(Command::DownloadFile { file: read_file(fields)?, view, part, peer_key: read_peer_key(fields)? })
+    Ok(Command::DownloadFile {
+        file: read_file(fields)?,
+        content: read_content(fields)?,
+        view,
+        part,
+        peer_key: read_peer_key(fields)?,
+    })
 }
 
 fn read_gained(fields: &mut RequestFields) -> Result<GainedPieces, RequestFailure> {
@@ -278,6 +313,7 @@ fn read_report(fields: &RequestFields) -> Result<Command, RequestFailure> {
     }
     Ok(Command::ReportPeer {
         file: read_file(fields)?,
+        content: read_content(fields)?,
         peer: SocketAddr::new(ip, port),
         reason: reason.to_owned(),
     })

@@ -39,6 +39,7 @@ fn the_examples_of_the_protocol_are_read() {
     let download = r#"{"command":"download_file","command_args":{"group_id":"group1","file_name":"document.pdf"},"sender_ip":"127.0.0.1","sender_port":"5000"}"#;
     let wanted = Command::DownloadFile {
         file: sample_file(),
+        content: None,
         view: DownloadView::Classic,
         part: PiecePage::WHOLE,
         peer_key: None,
@@ -58,7 +59,7 @@ fn the_forms_of_the_original_client_are_read() {
     assert_eq!(request.sender.unwrap().ip, Some("::1".parse().unwrap()));
     let confirm =
         json!({"command":"download_confirm","command_args":{"group_id":"group1","file_name":"document.pdf"}});
-    let wanted = Command::UpdatePieces { file: sample_file(), gained: GainedPieces::Complete };
+    let wanted = Command::UpdatePieces { file: sample_file(), content: None, gained: GainedPieces::Complete };
     assert_eq!(parse(&confirm).unwrap().command, wanted);
     let silent =
         json!({"command":"ping","sender_ip":"","sender_port":"","unknown":{"a":[1]},"command_args":null});
@@ -167,6 +168,11 @@ fn any_upload() -> impl Strategy<Value = Command> {
     )
 }
 
+/// A file, and perhaps the content that is meant.
+fn any_named() -> impl Strategy<Value = (GroupFile, Option<Digest>)> {
+    (any_file(), proptest::option::of(any::<[u8; 20]>().prop_map(Digest)))
+}
+
 fn any_range() -> impl Strategy<Value = PieceRange> {
     any::<(u32, u32)>()
         .prop_map(|(a, b)| PieceRange::new(PieceIndex(a.min(b)), PieceIndex(a.max(b))).unwrap())
@@ -198,9 +204,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         group().prop_map(|group| Command::ListRequests { group }),
         group().prop_map(|group| Command::LeaveGroup { group }),
         any_upload(),
-        (any_file(), any::<bool>(), any::<u32>(), proptest::option::of(1..u32::MAX), any_key()).prop_map(
-            |(file, compact, first, count, peer_key)| Command::DownloadFile {
+        (any_named(), any::<bool>(), any::<u32>(), proptest::option::of(1..u32::MAX), any_key()).prop_map(
+            |((file, content), compact, first, count, peer_key)| Command::DownloadFile {
                 file,
+                content,
                 view: if compact { DownloadView::Compact } else { DownloadView::Classic },
                 part: PiecePage { first: PieceIndex(first), count: count.map(PieceCount) },
                 peer_key,
@@ -209,13 +216,22 @@ fn any_command() -> impl Strategy<Value = Command> {
         (any_file(), any::<bool>(), any::<Option<u32>>()).prop_map(|(file, from, count)| {
             Command::ListFiles { group: file.group, after: from.then_some(file.name), count }
         }),
-        any_file().prop_map(|file| Command::StopShare { file }),
+        any_named().prop_map(|(file, content)| Command::StopShare { file, content }),
         any_file().prop_map(|file| Command::RemoveFile { file }),
-        (any_file(), gained).prop_map(|(file, gained)| Command::UpdatePieces { file, gained }),
-        (any_file(), any_key()).prop_map(|(file, peer_key)| Command::GetPeers { file, peer_key }),
-        (any_file(), any::<std::net::IpAddr>(), 1..u16::MAX, "[ -~]{0,40}").prop_map(
-            |(file, ip, port, reason)| {
-                Command::ReportPeer { file, peer: SocketAddr::new(ip.to_canonical(), port), reason }
+        (any_named(), gained).prop_map(|((file, content), gained)| Command::UpdatePieces {
+            file,
+            content,
+            gained
+        }),
+        (any_named(), any_key()).prop_map(|((file, content), peer_key)| Command::GetPeers {
+            file,
+            content,
+            peer_key
+        }),
+        (any_named(), any::<std::net::IpAddr>(), 1..u16::MAX, "[ -~]{0,40}").prop_map(
+            |((file, content), ip, port, reason)| {
+                let peer = SocketAddr::new(ip.to_canonical(), port);
+                Command::ReportPeer { file, content, peer, reason }
             }
         ),
         (password(), password()).prop_map(|(old, new)| Command::ChangePassword { old, new }),
@@ -247,7 +263,7 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "\\PC{0,80}", cut in 0_usize..200) {
         let _ = Request::parse(text.as_bytes());
-        let good = Request::new(Command::UpdatePieces { file: sample_file(), gained: GainedPieces::Ranges(vec![]) }).to_json();
+        let good = Request::new(Command::UpdatePieces { file: sample_file(), content: None, gained: GainedPieces::Ranges(vec![]) }).to_json();
         prop_assert!(cut >= good.len() || Request::parse(&good[..cut]).is_err());
     }
 }

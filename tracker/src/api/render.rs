@@ -3,6 +3,7 @@
 use engine::proto::hex::HexDigits;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
+use engine::proto::units::Digest;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -120,13 +121,14 @@ fn render_command(command: &Command) -> (&'static str, Value) {
 /// Renders the commands about one listed file.
 fn render_file_command(command: &Command) -> (&'static str, Value) {
     match command {
-        Command::DownloadFile { file, view, part, peer_key } => {
-            ("download_file", with_key(download_args(file, *view, *part), *peer_key))
+        Command::DownloadFile { file, content, view, part, peer_key } => {
+            let args = with_content(download_args(file, *view, *part), *content);
+            ("download_file", with_key(args, *peer_key))
         }
-        Command::StopShare { file } => ("stop_share", file_args(file)),
+        Command::StopShare { file, content } => ("stop_share", with_content(file_args(file), *content)),
         Command::RemoveFile { file } => ("remove_file", file_args(file)),
-        Command::UpdatePieces { file, gained } => {
-            let mut args = file_args(file);
+        Command::UpdatePieces { file, content, gained } => {
+            let mut args = with_content(file_args(file), *content);
             match gained {
                 GainedPieces::Complete => args["complete"] = true.into(),
                 GainedPieces::Ranges(ranges) => {
@@ -135,9 +137,11 @@ fn render_file_command(command: &Command) -> (&'static str, Value) {
             }
             ("update_pieces", args)
         }
-        Command::GetPeers { file, peer_key } => ("get_peers", with_key(file_args(file), *peer_key)),
-        Command::ReportPeer { file, peer, reason } => {
-            let mut args = file_args(file);
+        Command::GetPeers { file, content, peer_key } => {
+            ("get_peers", with_key(with_content(file_args(file), *content), *peer_key))
+        }
+        Command::ReportPeer { file, content, peer, reason } => {
+            let mut args = with_content(file_args(file), *content);
             args["ip"] = peer.ip().to_string().into();
             args["port"] = peer.port().into();
             args["reason"] = reason.as_str().into();
@@ -161,6 +165,13 @@ fn download_args(file: &GroupFile, view: DownloadView, part: PiecePage) -> Value
     }
     if let Some(count) = part.count {
         args["count"] = count.0.into();
+    }
+    args
+}
+
+fn with_content(mut args: Value, content: Option<Digest>) -> Value {
+    if let Some(content) = content {
+        args["fileSha"] = content.to_string().into();
     }
     args
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use engine::proto::manifest::{FileName, Manifest};
 use engine::proto::ticket::PeerKey;
-use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
+use engine::proto::units::{Digest, PieceCount, PieceIndex, PieceRange};
 use serde_json::Value;
 
 use super::address::ClaimedAddress;
@@ -92,33 +92,100 @@ pub enum GainedPieces {
 }
 
 /// A command of the control protocol. `docs/protocol.md` describes each.
+///
+/// `content` is the id of the content that the client means by the file's name; a file that was replaced under its name has
+/// another one. Clients of the original protocol give `None`.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "the fields are the protocol's own")]
 pub enum Command {
-    CreateUser { user: UserId, password: Password },
-    Login { user: UserId, password: Password, peer_key: Option<PeerKey> },
+    CreateUser {
+        user: UserId,
+        password: Password,
+    },
+    Login {
+        user: UserId,
+        password: Password,
+        peer_key: Option<PeerKey>,
+    },
     Logout,
-    CreateGroup { group: GroupId, policy: Policy },
-    JoinGroup { group: GroupId },
-    ListRequests { group: GroupId },
-    AcceptRequest { group: GroupId, user: UserId },
-    RejectRequest { group: GroupId, user: UserId },
-    RemoveMember { group: GroupId, user: UserId },
-    LeaveGroup { group: GroupId },
+    CreateGroup {
+        group: GroupId,
+        policy: Policy,
+    },
+    JoinGroup {
+        group: GroupId,
+    },
+    ListRequests {
+        group: GroupId,
+    },
+    AcceptRequest {
+        group: GroupId,
+        user: UserId,
+    },
+    RejectRequest {
+        group: GroupId,
+        user: UserId,
+    },
+    RemoveMember {
+        group: GroupId,
+        user: UserId,
+    },
+    LeaveGroup {
+        group: GroupId,
+    },
     ListGroups,
-    UploadFile { group: GroupId, manifest: Box<Manifest>, peer_key: Option<PeerKey> },
-    UploadPart { group: GroupId, part: Box<UploadPart>, peer_key: Option<PeerKey> },
-    DownloadFile { file: GroupFile, view: DownloadView, part: PiecePage, peer_key: Option<PeerKey> },
-    ListFiles { group: GroupId, after: Option<FileName>, count: Option<u32> },
-    StopShare { file: GroupFile },
-    RemoveFile { file: GroupFile },
-    UpdatePieces { file: GroupFile, gained: GainedPieces },
-    GetPeers { file: GroupFile, peer_key: Option<PeerKey> },
-    ReportPeer { file: GroupFile, peer: SocketAddr, reason: String },
+    UploadFile {
+        group: GroupId,
+        manifest: Box<Manifest>,
+        peer_key: Option<PeerKey>,
+    },
+    UploadPart {
+        group: GroupId,
+        part: Box<UploadPart>,
+        peer_key: Option<PeerKey>,
+    },
+    DownloadFile {
+        file: GroupFile,
+        content: Option<Digest>,
+        view: DownloadView,
+        part: PiecePage,
+        peer_key: Option<PeerKey>,
+    },
+    ListFiles {
+        group: GroupId,
+        after: Option<FileName>,
+        count: Option<u32>,
+    },
+    StopShare {
+        file: GroupFile,
+        content: Option<Digest>,
+    },
+    RemoveFile {
+        file: GroupFile,
+    },
+    UpdatePieces {
+        file: GroupFile,
+        content: Option<Digest>,
+        gained: GainedPieces,
+    },
+    GetPeers {
+        file: GroupFile,
+        content: Option<Digest>,
+        peer_key: Option<PeerKey>,
+    },
+    ReportPeer {
+        file: GroupFile,
+        content: Option<Digest>,
+        peer: SocketAddr,
+        reason: String,
+    },
     Ping,
     Status,
     Whoami,
-    ChangePassword { old: Password, new: Password },
+    ChangePassword {
+        old: Password,
+        new: Password,
+    },
 }
 
 /// The pieces that one `download_file` asks for.

@@ -85,9 +85,21 @@ pub enum LogAction {
     /// Lists a file, or makes the actor's node another seeder of a listed one.
     Upload { file: GroupFile, manifest: ManifestEnd, node: NodeEndpoint },
     /// A leecher has every piece and becomes a seeder.
-    Complete { file: GroupFile, node: NodeEndpoint },
+    Complete {
+        file: GroupFile,
+        node: NodeEndpoint,
+        /// The content that the node has; a file with other content refuses it. `None` in entries of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_forms::content")]
+        content: Option<Digest>,
+    },
     /// Ends one node's share. The file stays listed.
-    StopShare { file: GroupFile, node: NodeEndpoint },
+    StopShare {
+        file: GroupFile,
+        node: NodeEndpoint,
+        /// The content whose share ends; `None` means the listed one.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_forms::content")]
+        content: Option<Digest>,
+    },
     /// Removes a file from the list and frees its name.
     RemoveFile { file: GroupFile },
     /// Removes abandoned uploads and expired sessions. The leader proposes it from time to time.

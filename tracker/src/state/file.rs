@@ -5,6 +5,7 @@
 
 use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{EMPTY_DIGEST, FileName, FileProof};
+use engine::proto::units::Digest;
 
 use super::access::VerifiedActor;
 use super::command::{ManifestEnd, ManifestPart};
@@ -97,8 +98,9 @@ pub(super) fn complete_file(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
     node: NodeEndpoint,
+    content: Option<Digest>,
 ) -> ApplyResult {
-    file_of_member(tables, by, file)?;
+    file_with_content(tables, by, file, content)?;
     share::check_share_limit(tables, file, &by.actor.user, by.node(node))?;
     let node = session::record_node(tables, by, node);
     share::add_share(tables, file, &by.actor.user, node, by.actor.session);
@@ -110,8 +112,9 @@ pub(super) fn stop_share(
     by: &VerifiedActor<'_>,
     file: &GroupFile,
     node: NodeEndpoint,
+    content: Option<Digest>,
 ) -> ApplyResult {
-    file_of_member(tables, by, file)?;
+    file_with_content(tables, by, file, content)?;
     if share::remove_share(tables, file, &by.actor.user, by.node(node)) {
         Ok(CommandOutcome::ShareStopped)
     } else {
@@ -167,6 +170,20 @@ fn file_of_member(
 ) -> Result<FileRow, CommandRefusal> {
     access::group_of_member(tables, by, &file.group)?;
     rows::read_row(tables, &RowKey::file(file)).ok_or_else(|| CommandRefusal::NoSuchFile(file.clone()))
+}
+
+/// Refuses a command about a file that does not exist, or that has other content than the command means.
+fn file_with_content(
+    tables: &dyn Tables,
+    by: &VerifiedActor<'_>,
+    file: &GroupFile,
+    content: Option<Digest>,
+) -> Result<(), CommandRefusal> {
+    let listed = file_of_member(tables, by, file)?;
+    match content {
+        Some(content) if content != listed.proof.id() => Err(CommandRefusal::ContentReplaced(file.clone())),
+        _ => Ok(()),
+    }
 }
 
 /// The upload that continues at piece `first`; `None` for one that begins, at piece 0.

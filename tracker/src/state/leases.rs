@@ -13,16 +13,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use engine::proto::units::{PieceCount, PieceRange};
+use engine::proto::units::{Digest, PieceRange};
 
 use super::command::{LogAction, LogCommand};
 use super::id::{GroupFile, GroupId, SessionId, UserId};
 use super::limits::{LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, UPDATE_MAX_RANGES};
 use super::node::{NodeEndpoint, NodeIdentity, SwarmPeer};
 use super::outcome::CommandOutcome;
+use super::removals::RemovalLog;
 use super::swarm::Swarm;
 
-pub use super::swarm::{AskingClient, PeerCandidate, PeerChoice, PeerPresence, PieceSharer, ReportOutcome};
+pub use super::swarm::{
+    AskingClient, ListedContent, PeerCandidate, PeerChoice, PeerPresence, PieceSharer, ReportOutcome,
+};
 
 /// Number of a client's connection, unique among the open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +37,8 @@ pub struct LeaseTable {
     elected_ms: u64,
     sessions: BTreeMap<SessionId, SessionLease>,
     swarms: BTreeMap<GroupFile, Swarm>,
+    /// Who removed what, for messages.
+    pub removals: RemovalLog,
 }
 
 /// What keeps one session online.
@@ -75,7 +80,12 @@ impl LeaseTable {
     /// Empty, for a leader elected (or a lone tracker started) at `now_ms`.
     #[must_use]
     pub fn new(now_ms: u64) -> LeaseTable {
-        LeaseTable { elected_ms: now_ms, sessions: BTreeMap::new(), swarms: BTreeMap::new() }
+        LeaseTable {
+            elected_ms: now_ms,
+            sessions: BTreeMap::new(),
+            swarms: BTreeMap::new(),
+            removals: RemovalLog::default(),
+        }
     }
 
     /// Binds a connection to a session, after a login or a request that carries the session's token.
@@ -107,9 +117,9 @@ impl LeaseTable {
         presence(&self.sessions, self.elected_ms, session, now_ms)
     }
 
-    /// Makes a node a leecher of a file of `pieces` pieces, if there is room.
-    pub fn join_swarm(&mut self, file: &GroupFile, pieces: PieceCount, peer: SwarmPeer, now_ms: u64) {
-        _ = swarm_of(&mut self.swarms, file, pieces, now_ms).join(peer);
+    /// Makes a node a leecher of the content that is listed, if there is room.
+    pub fn join_swarm(&mut self, file: &GroupFile, listed: ListedContent, peer: SwarmPeer, now_ms: u64) {
+        _ = swarm_of(&mut self.swarms, file, listed, now_ms).join(peer);
     }
 
     /// Records pieces that a leecher gained; true when it has all. Renews the lease of its session, and makes the node a
@@ -120,7 +130,7 @@ impl LeaseTable {
     pub fn record_pieces(
         &mut self,
         file: &GroupFile,
-        pieces: PieceCount,
+        listed: ListedContent,
         peer: SwarmPeer,
         ranges: &[PieceRange],
         now_ms: u64,
@@ -128,6 +138,7 @@ impl LeaseTable {
         if ranges.len() > UPDATE_MAX_RANGES {
             return Err(BadUpdate::TooManyRanges(ranges.len()));
         }
+        let pieces = listed.pieces;
         if let Some(past) = ranges.iter().find(|range| range.last().0 >= pieces.0) {
             return Err(BadUpdate::PastEnd { last: past.last().0, pieces: pieces.0 });
         }
@@ -135,26 +146,49 @@ impl LeaseTable {
             return Err(BadUpdate::Overlap);
         }
         self.sessions.entry(peer.session).or_default().renew(now_ms);
-        Ok(swarm_of(&mut self.swarms, file, pieces, now_ms).add_pieces(peer, ranges))
+        Ok(swarm_of(&mut self.swarms, file, listed, now_ms).add_pieces(peer, ranges))
     }
 
-    /// Ends a node's fetching of a file; false when it did not fetch it.
-    pub fn leave_swarm(&mut self, file: &GroupFile, user: &UserId, holder: NodeEndpoint) -> bool {
+    /// Records that a node has uploaded the content that is listed. Needed only if it may have asked for other content before.
+    pub fn record_upload(&mut self, file: &GroupFile, listed: ListedContent, peer: &SwarmPeer) {
+        if let Some(swarm) = self.swarms.get_mut(file) {
+            swarm.record_asked((peer.user.clone(), peer.holder.identity()), listed, peer.session);
+        }
+    }
+
+    /// The content that a node asked for or uploaded last under a file's name; `None` if it is not remembered.
+    #[must_use]
+    pub fn asked_content(&self, file: &GroupFile, peer: &SwarmPeer) -> Option<ListedContent> {
+        let node = (peer.user.clone(), peer.holder.identity());
+        self.swarms.get(file)?.asked_content(&node, peer.session)
+    }
+
+    /// Ends a node's fetching of a file, if it has the content that is meant; false when the node did not fetch that.
+    pub fn leave_swarm(
+        &mut self,
+        file: &GroupFile,
+        content: Option<Digest>,
+        user: &UserId,
+        holder: NodeEndpoint,
+    ) -> bool {
         let Some(swarm) = self.swarms.get_mut(file) else { return false };
+        if content.is_some_and(|content| content != swarm.content.id) {
+            return false;
+        }
         swarm.leechers.remove(&(user.clone(), holder.identity())).is_some()
     }
 
-    /// The peers of a file of `pieces` pieces that an asking client may be told. `seeders` are its seeders.
+    /// The peers of a listed file that an asking client may be told. `seeders` are its seeders.
     pub fn choose_peers<'a>(
         &'a mut self,
         file: &GroupFile,
-        pieces: PieceCount,
+        listed: ListedContent,
         seeders: &'a [SwarmPeer],
         asker: AskingClient<'_>,
         now_ms: u64,
     ) -> PeerChoice<'a> {
         let (sessions, elected_ms) = (&self.sessions, self.elected_ms);
-        let swarm = swarm_of(&mut self.swarms, file, pieces, now_ms);
+        let swarm = swarm_of(&mut self.swarms, file, listed, now_ms);
         swarm.choose(seeders, asker, |peer| presence(sessions, elected_ms, peer.session, now_ms))
     }
 
@@ -201,18 +235,25 @@ impl LeaseTable {
             (LogAction::ChangePassword { .. }, _) => {
                 self.drop_leechers(|peer| peer.user == by.user && peer.session != by.session);
             }
-            (LogAction::RemoveMember { group, user }, _) => self.drop_member(group, user),
+            (LogAction::RemoveMember { group, user }, _) => {
+                self.removals.record_member(group.clone(), user.clone(), by.user.clone());
+                self.drop_member(group, user);
+            }
+            (LogAction::JoinGroup { group }, _) => self.removals.forget_member(group, &by.user),
             (LogAction::LeaveGroup { group }, CommandOutcome::Left { group_deleted: true, .. }) => {
                 self.swarms.retain(|file, _| file.group != *group);
             }
             (LogAction::LeaveGroup { group }, _) => self.drop_member(group, &by.user),
             (LogAction::RemoveFile { file }, _) => {
-                self.swarms.remove(file);
+                self.removals.record_file(file.clone(), by.user.clone());
+                if let Some(swarm) = self.swarms.get_mut(file) {
+                    swarm.replace(swarm.content, swarm.last_used_ms);
+                }
             }
             (
                 LogAction::Upload { file, node, .. }
-                | LogAction::Complete { file, node }
-                | LogAction::StopShare { file, node },
+                | LogAction::Complete { file, node, .. }
+                | LogAction::StopShare { file, node, .. },
                 _,
             ) => self.drop_node(file, &by.user, by.session, node.identity()),
             _ => {}
@@ -232,7 +273,8 @@ impl LeaseTable {
                 let session = leecher.peer.session;
                 sessions.contains_key(&session) || presence(sessions, elected_ms, session, now_ms).is_some()
             });
-            !swarm.leechers.is_empty() || !is_past(swarm.last_used_ms)
+            let is_asked = swarm.retain_asked(|session| sessions.contains_key(&session));
+            is_asked || !swarm.leechers.is_empty() || !is_past(swarm.last_used_ms)
         });
     }
 
@@ -266,16 +308,16 @@ impl SessionLease {
     }
 }
 
-/// The swarm of a file. A swarm with another number of pieces belonged to an earlier file of that name and is replaced.
+/// The swarm of the content that is listed under a name. The swarm of earlier content is replaced.
 fn swarm_of<'a>(
     swarms: &'a mut BTreeMap<GroupFile, Swarm>,
     file: &GroupFile,
-    pieces: PieceCount,
+    listed: ListedContent,
     now_ms: u64,
 ) -> &'a mut Swarm {
-    let swarm = swarms.entry(file.clone()).or_insert_with(|| Swarm::new(pieces, now_ms));
-    if swarm.pieces != pieces {
-        *swarm = Swarm::new(pieces, now_ms);
+    let swarm = swarms.entry(file.clone()).or_insert_with(|| Swarm::new(listed, now_ms));
+    if swarm.content != listed {
+        swarm.replace(listed, now_ms);
     }
     swarm.last_used_ms = now_ms;
     assert!(swarm.leechers.len() <= LEECHERS_PER_SWARM, "{} leechers of {file}", swarm.leechers.len());

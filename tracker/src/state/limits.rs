@@ -35,6 +35,12 @@ pub const NODES_PER_USER_AND_FILE: usize = 64;
 /// Most leechers of one file that are listed and announce pieces. Further nodes can fetch, but are not listed.
 pub const LEECHERS_PER_SWARM: usize = 4_096;
 
+/// Nodes of one file whose content is remembered; see `swarm`. A node beyond them counts as one that means the listed content.
+pub const ASKED_PER_FILE_MAX: usize = 8_192;
+
+/// Removals of files, and of members, that the leader remembers for its messages.
+pub const REMOVALS_KEPT: usize = 1_024;
+
 /// Most peers told for one piece, and in one list of peers.
 pub const PEERS_PER_ANSWER: usize = 50;
 
@@ -51,6 +57,8 @@ pub const REPORTS_PER_USER: usize = 32;
 const _: () = assert!(MANIFEST_ROW_PIECES as usize * 2 * 20 * 4 / 3 + 4_096 <= ROW_MAX_BYTES);
 // A short absence outlasts the lease, so a leecher's pieces are kept for some time after it went offline.
 const _: () = assert!(LEASE_MS < LEECHER_MEMORY_MS);
+// The content of every listed leecher is remembered.
+const _: () = assert!(LEECHERS_PER_SWARM <= ASKED_PER_FILE_MAX);
 // One user can fill neither a swarm nor its reports.
 const _: () = assert!(NODES_PER_USER_AND_FILE < LEECHERS_PER_SWARM);
 const _: () = assert!(REPORTS_PER_USER < REPORTED_PEERS_MAX);

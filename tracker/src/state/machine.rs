@@ -81,8 +81,10 @@ fn apply_action(tables: &mut dyn Tables, command: &LogCommand) -> ApplyResult {
             file::upload_part(tables, &by?, upload, *first, part)
         }
         LogAction::Upload { file, manifest, node } => file::upload_file(tables, &by?, file, manifest, *node),
-        LogAction::Complete { file, node } => file::complete_file(tables, &by?, file, *node),
-        LogAction::StopShare { file, node } => file::stop_share(tables, &by?, file, *node),
+        LogAction::Complete { file, node, content } => {
+            file::complete_file(tables, &by?, file, *node, *content)
+        }
+        LogAction::StopShare { file, node, content } => file::stop_share(tables, &by?, file, *node, *content),
         LogAction::RemoveFile { file } => file::remove_file(tables, &by?, file),
     }
 }

@@ -7,7 +7,7 @@
 //!         (first outcome again)       └─────┬─────────┴─────────┘
 //!   outcome ◄──────┘       queries ──►   rows ──► tables       rows as bytes, in order
 //!
-//!   applied commands, requests for peers ──► leases ──► swarm       the leader's memory: not replicated
+//!   applied commands, requests for peers ──► leases ──► swarm, removals     the leader's memory: not replicated
 //!   row_key, id, node, serde_forms, limits: below all of it
 //! ```
 //!
@@ -24,6 +24,7 @@ mod binding;
 mod file;
 mod group;
 mod manifest;
+mod removals;
 mod retry;
 mod row_key;
 mod rows;

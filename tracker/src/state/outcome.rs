@@ -95,6 +95,9 @@ pub enum CommandRefusal {
     /// The name is taken by a file with other content.
     #[error("{0} is there with other content")]
     OtherContent(GroupFile),
+    /// The file was replaced: it has other content than the command means.
+    #[error("{0} is listed with other content by now")]
+    ContentReplaced(GroupFile),
     /// The node does not share the file.
     #[error("this node does not share {0}")]
     NotShared(GroupFile),

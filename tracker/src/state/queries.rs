@@ -4,10 +4,12 @@
 //! whether every read succeeded.
 
 use engine::proto::manifest::{FileName, FileProof};
+use engine::proto::units::PieceCount;
 
 use super::access::VerifiedActor;
 use super::command::{LogCommand, Policy};
 use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
+use super::leases::ListedContent;
 use super::node::{NodeEndpoint, SwarmPeer};
 use super::outcome::ApplyResult;
 use super::row_key::{self, RowKey};
@@ -35,6 +37,8 @@ pub struct SessionView {
     pub expires_s: u64,
     /// The node that logged in or reconnected last.
     pub node: Option<NodeEndpoint>,
+    /// Number of files that this node shares.
+    pub shares: u64,
 }
 
 impl SessionView {
@@ -90,6 +94,16 @@ pub struct FileView {
     pub proof: FileProof,
     /// Whether its chain is known.
     pub has_chain: bool,
+    /// Fold of its piece digests.
+    pub fold: [u8; 32],
+}
+
+impl FileView {
+    /// The content that is listed.
+    #[must_use]
+    pub fn content(&self) -> ListedContent {
+        ListedContent { id: self.proof.id(), fold: self.fold, pieces: PieceCount(self.pieces) }
+    }
 }
 
 impl<'a> StateQueries<'a> {
@@ -115,7 +129,13 @@ impl<'a> StateQueries<'a> {
     #[must_use]
     pub fn session(&self, session: SessionId, at_s: u64) -> Option<SessionView> {
         let row: SessionRow = rows::read_row(self.tables, &RowKey::session(session))?;
-        row.holds_at(at_s).then_some(SessionView {
+        if !row.holds_at(at_s) {
+            return None;
+        }
+        let node_key = row.node.map(|node| RowKey::node(&row.user, node.identity()));
+        let node: Option<NodeRow> = node_key.and_then(|key| rows::read_row(self.tables, &key));
+        Some(SessionView {
+            shares: node.map_or(0, |node| node.shares),
             user: row.user,
             password_epoch: row.password_epoch,
             expires_s: row.expires_s,
@@ -251,5 +271,6 @@ fn file_view(name: FileName, row: FileRow) -> FileView {
         pieces: row.pieces,
         proof: row.proof,
         has_chain: row.has_chain,
+        fold: row.fold,
     }
 }

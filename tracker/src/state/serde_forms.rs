@@ -39,6 +39,29 @@ pub(super) mod hex_bytes {
     }
 }
 
+/// An optional content id, as the digits of `fileSha`.
+pub(super) mod content {
+    use engine::proto::units::Digest;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct ContentForm(#[serde(with = "super::hex_bytes")] [u8; 20]);
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(in crate::state) fn serialize<S: Serializer>(
+        content: &Option<Digest>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        content.map(|content| ContentForm(content.0)).serialize(to)
+    }
+
+    pub(in crate::state) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Digest>, D::Error> {
+        Ok(Option::<ContentForm>::deserialize(from)?.map(|form| Digest(form.0)))
+    }
+}
+
 /// An optional peer key.
 pub(super) mod peer_key {
     use engine::proto::ticket::PeerKey;

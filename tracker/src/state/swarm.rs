@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use engine::proto::bitfield::Bitfield;
 use engine::proto::ticket::PeerKey;
-use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
+use engine::proto::units::{Digest, PieceCount, PieceIndex, PieceRange};
 
-use super::id::UserId;
+use super::id::{SessionId, UserId};
 use super::limits::{
-    LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER, REPORTED_PEERS_MAX, REPORTS_PER_USER,
-    REPORTS_TO_SORT_LAST,
+    ASKED_PER_FILE_MAX, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER, REPORTED_PEERS_MAX,
+    REPORTS_PER_USER, REPORTS_TO_SORT_LAST,
 };
 use super::node::{NodeIdentity, SwarmPeer};
 
@@ -35,10 +35,12 @@ pub(super) struct Leecher {
 /// What the leader remembers about one file.
 #[derive(Clone, Debug)]
 pub(super) struct Swarm {
-    pub(super) pieces: PieceCount,
+    pub(super) content: ListedContent,
     pub(super) leechers: BTreeMap<NodeKey, Leecher>,
     /// Users who fetched the file; only their reports count.
     fetched: BTreeSet<UserId>,
+    /// The content that each node asked for or uploaded last under the file's name. It outlives the file.
+    asked: BTreeMap<NodeKey, AskedContent>,
     /// The reporters of each address.
     reports: BTreeMap<SocketAddr, BTreeSet<UserId>>,
     /// Rotates the list with each answer, so that different peers come first.
@@ -47,6 +49,24 @@ pub(super) struct Swarm {
     heard: u64,
     /// Time of the last request or announcement.
     pub(super) last_used_ms: u64,
+}
+
+/// The content that is listed under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedContent {
+    /// Its id: the digest of its proof.
+    pub id: Digest,
+    /// Fold of its piece digests.
+    pub fold: [u8; 32],
+    /// Number of its pieces.
+    pub pieces: PieceCount,
+}
+
+/// The content that a node means by a file's name.
+#[derive(Clone, Copy, Debug)]
+struct AskedContent {
+    content: ListedContent,
+    session: SessionId,
 }
 
 /// Result of a report.
@@ -158,11 +178,12 @@ pub struct AskingClient<'a> {
 }
 
 impl Swarm {
-    pub(super) fn new(pieces: PieceCount, now_ms: u64) -> Swarm {
+    pub(super) fn new(content: ListedContent, now_ms: u64) -> Swarm {
         Swarm {
-            pieces,
+            content,
             leechers: BTreeMap::new(),
             fetched: BTreeSet::new(),
+            asked: BTreeMap::new(),
             reports: BTreeMap::new(),
             rotation: 0,
             heard: 0,
@@ -170,11 +191,39 @@ impl Swarm {
         }
     }
 
+    /// Begins anew for other content under the same name. What the nodes asked for stays known.
+    pub(super) fn replace(&mut self, content: ListedContent, now_ms: u64) {
+        let asked = std::mem::take(&mut self.asked);
+        *self = Swarm { asked, ..Swarm::new(content, now_ms) };
+    }
+
+    /// Records which content a node means. Beyond [`ASKED_PER_FILE_MAX`] nodes, another one is forgotten.
+    pub(super) fn record_asked(&mut self, node: NodeKey, content: ListedContent, session: SessionId) {
+        self.asked.insert(node, AskedContent { content, session });
+        if self.asked.len() > ASKED_PER_FILE_MAX {
+            self.asked.pop_first();
+        }
+    }
+
+    /// The content that a node means. A request may lack the key under which the node asked, so the entry of its session
+    /// counts too.
+    pub(super) fn asked_content(&self, node: &NodeKey, session: SessionId) -> Option<ListedContent> {
+        let of_session = || self.asked.values().find(|asked| asked.session == session);
+        self.asked.get(node).or_else(of_session).map(|asked| asked.content)
+    }
+
+    /// Forgets nodes whose sessions are gone. Whether any is left.
+    pub(super) fn retain_asked(&mut self, is_known: impl Fn(SessionId) -> bool) -> bool {
+        self.asked.retain(|_, asked| is_known(asked.session));
+        !self.asked.is_empty()
+    }
+
     /// Adds a leecher, or updates it and keeps its pieces. When the user has [`NODES_PER_USER_AND_FILE`] others, the one
     /// silent for longest is removed. Beyond [`LEECHERS_PER_SWARM`] the node is not added.
     pub(super) fn join(&mut self, peer: SwarmPeer) -> Option<&mut Leecher> {
         self.fetched.insert(peer.user.clone());
         let key = (peer.user.clone(), peer.holder.identity());
+        self.record_asked(key.clone(), self.content, peer.session);
         if !self.leechers.contains_key(&key) {
             self.make_room(&peer.user);
             if self.leechers.len() >= LEECHERS_PER_SWARM {
@@ -188,7 +237,7 @@ impl Swarm {
         leecher.heard = heard;
         leecher.peer = peer;
         assert!(
-            leecher.pieces.as_ref().is_none_or(|held| held.pieces() == self.pieces),
+            leecher.pieces.as_ref().is_none_or(|held| held.pieces() == self.content.pieces),
             "a bit field of another file"
         );
         Some(leecher)
@@ -209,7 +258,7 @@ impl Swarm {
 
     /// Adds pieces to a leecher; true when it has all. The ranges lie inside the file.
     pub(super) fn add_pieces(&mut self, peer: SwarmPeer, ranges: &[PieceRange]) -> bool {
-        let pieces = self.pieces;
+        let pieces = self.content.pieces;
         assert!(ranges.iter().all(|range| range.last().0 < pieces.0), "a range past the file's end");
         let Some(leecher) = self.join(peer) else { return false };
         let held = Arc::make_mut(leecher.pieces.get_or_insert_with(|| Arc::new(Bitfield::empty(pieces))));

@@ -67,13 +67,18 @@ fn the_download_record_is_that_of_the_page() {
 }
 
 #[test]
-fn session_key_and_port_are_those_of_the_page() {
+fn session_time_key_and_port_are_those_of_the_page() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::lock(dir.path()).unwrap().unwrap();
     let path = dir.path().join("session.json");
     let text = worked_block("Worked `session.json`:");
     fs::write(&path, &text).unwrap();
     state.save_session(&state.session().expect("the worked session is a valid one")).unwrap();
+    assert_eq!(fs::read_to_string(path).unwrap(), text);
+    let path = dir.path().join("tracker_time.json");
+    let text = worked_block("Worked `tracker_time.json`:");
+    fs::write(&path, &text).unwrap();
+    state.save_told_time(&state.told_time().expect("the worked time is a valid one")).unwrap();
     assert_eq!(fs::read_to_string(path).unwrap(), text);
     state.secret_key().unwrap();
     assert_eq!(fs::read(dir.path().join("node.key")).unwrap().len(), 32);

@@ -82,17 +82,19 @@ pub(super) fn prepare_directory(path: &Path) -> Result<(), ClientFault> {
 pub(crate) fn unusable_fault(path: &Path, error: &io::Error) -> ClientFault {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied};
     let shown = show_path(path);
+    let fix = "name a directory of your own: `--state DIR`";
     let message = match error.kind() {
         AlreadyExists | NotADirectory if path.exists() => format!("{shown} is a file, not a directory"),
         NotADirectory => format!("there can be no directory {shown}: a part of this path is a file"),
         PermissionDenied => format!("the state directory {shown} is not open to this user"),
-        _ => format!("cannot use the state directory {shown}: {error}"),
+        _ => {
+            let fault = ClientFault::io("use the state directory", path, error);
+            let exit =
+                if fault.exit == ExitCause::DiskFull { ExitCause::DiskFull } else { ExitCause::LocalIo };
+            return ClientFault { exit, ..fault }.default_fix(fix);
+        }
     };
-    let exit = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExitCause::DiskFull,
-        _ => ExitCause::LocalIo,
-    };
-    ClientFault::new(exit, message).fix("name a directory of your own: `--state DIR`")
+    ClientFault::new(ExitCause::LocalIo, message).fix(fix)
 }
 
 /// Opens a lock file; makes it if it is missing.

@@ -7,6 +7,7 @@
 //!                session.json  the logged-in user, and the token (0600)
 //!                trackers      the trackers of the last login, a line `HOST:PORT` for each
 //!                port          port on which the last node listened for peers
+//!                tracker_time.json   what a tracker told of its time
 //!                history       lines typed at the prompt (0600)
 //!                shares/, downloads/   records of shares and downloads (`records`)
 //! ```
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use super::private::{self, LOCK};
 pub(crate) use super::private::{DirectoryAccess, check_directory, unusable_fault};
 use crate::exit::{ClientFault, ExitCause};
+use crate::node::tracker_time::ToldTime;
 use crate::printable::show_path;
 use crate::quoting;
 
@@ -36,6 +38,7 @@ const KEY: &str = "node.key";
 const SESSION: &str = "session.json";
 const TRACKERS: &str = "trackers";
 const PORT: &str = "port";
+const TRACKER_TIME: &str = "tracker_time.json";
 const HISTORY: &str = "history";
 
 /// Longest path of a Unix socket, in bytes: `sun_path` has 108, with the final zero. A limit of the system,
@@ -81,7 +84,8 @@ impl StateDir {
     /// It cannot be made, opened or locked, or belongs to another user.
     pub(crate) fn lock(path: &Path) -> Result<Option<StateDir>, ClientFault> {
         private::prepare_directory(path)?;
-        let advice = |fault: ClientFault| fault.fix("name a directory that can be written: `--state DIR`");
+        let advice =
+            |fault: ClientFault| fault.default_fix("name a directory that can be written: `--state DIR`");
         let lock_path = path.join(LOCK);
         let lock = private::open_lock_file(&lock_path)
             .map_err(|error| advice(local_fault(ClientFault::io("open the lock", &lock_path, &error))))?;
@@ -105,7 +109,7 @@ impl StateDir {
     pub(crate) fn listen(&self) -> Result<UnixListener, ClientFault> {
         let path = self.path.join(SOCKET);
         let fault = |error: &io::Error| {
-            local_fault(ClientFault::io("listen on", &path, error)).fix("use another `--state DIR`")
+            local_fault(ClientFault::io("listen on", &path, error)).default_fix("use another `--state DIR`")
         };
         self.remove_socket();
         let listener =
@@ -189,10 +193,25 @@ impl StateDir {
         self.write_file(PORT, format!("{port}\n").as_bytes())
     }
 
+    /// The time that a tracker told last, as far as it was saved. A file that cannot be parsed counts as none.
+    pub(crate) fn told_time(&self) -> Option<ToldTime> {
+        serde_json::from_slice(&private::read_file(&self.path.join(TRACKER_TIME)).ok()?).ok()
+    }
+
+    /// Saves the time that a tracker told.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn save_told_time(&self, told: &ToldTime) -> Result<(), ClientFault> {
+        let bytes = serde_json::to_vec(told)
+            .map_err(|error| ClientFault::new(ExitCause::Other, error.to_string()))?;
+        self.write_file(TRACKER_TIME, &bytes)
+    }
+
     fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), ClientFault> {
         private::replace_file(&self.path, name, bytes).map_err(|error| {
             local_fault(ClientFault::io("write", &self.path.join(name), &error))
-                .fix("make room there, or name another `--state DIR`")
+                .default_fix("make room there, or name another `--state DIR`")
         })
     }
 }

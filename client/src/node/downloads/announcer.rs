@@ -2,7 +2,8 @@
 //! end makes the file a share.
 //!
 //! Always true: a download goes on without a tracker; it only finds no new peers. A failed announcement is
-//! sent again later. After the tracker's epoch changes, all gained pieces are announced again.
+//! sent again later. After the tracker's epoch changes, all gained pieces are announced again. Each request names
+//! the content; a tracker that no longer grants it ends the download.
 //!
 //! Times: the pauses between requests for peers double from `PEERS_FIRST_MS` to `PEERS_MAX_MS`; a download
 //! that has just run out of peers asks at once. Pieces are announced at most once each `ANNOUNCE_EVERY_MS`. A
@@ -28,6 +29,7 @@ use super::running::DownloadRun;
 use crate::clock;
 use crate::exit::ClientFault;
 use crate::limits;
+use crate::node::retry_policy::withdrawal_cause;
 use crate::node::shares::{self, ShareOrigin, ShareState, Shares};
 use crate::node::trackers::RequestUrgency;
 use crate::printable::show_path;
@@ -106,17 +108,13 @@ impl DownloadAnnouncer {
                     return self.report_stopped();
                 }
                 DownloadPhase::Cancelled => return self.report_stopped(),
-                DownloadPhase::Paused => {
-                    // A paused download still serves its pieces.
-                    self.announce_gained(now);
-                    continue;
-                }
                 DownloadPhase::Waiting(
                     WaitReason::NoPeers { .. }
                     | WaitReason::BadPieces { .. }
                     | WaitReason::SourceChanged { .. },
                 ) => DownloadNeed::Peers,
                 DownloadPhase::Waiting(WaitReason::Ticket) => DownloadNeed::Ticket,
+                // A paused download too has to know whether its content is still listed.
                 _ => DownloadNeed::Nothing,
             };
             if self.schedule.peers_due(now, need) {
@@ -149,7 +147,11 @@ impl DownloadAnnouncer {
 
     fn request_peers(&mut self, now: Duration) {
         let core = &self.shares.core;
-        let command = Command::GetPeers { file: self.run.key.clone(), peer_key: Some(core.peer.key()) };
+        let command = Command::GetPeers {
+            file: self.run.key.clone(),
+            content: Some(self.run.content()),
+            peer_key: Some(core.peer.key()),
+        };
         match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, RequestUrgency::Background) {
             Ok((answer, _)) => {
                 core.trackers.learn_time(answer.server_time);
@@ -160,7 +162,10 @@ impl DownloadAnnouncer {
                 }
                 self.run.download.add_peers(&describe::connectable_peers(&answer.peers));
             }
-            Err(fault) => tracing::info!("no new peers for {}: {fault}", self.run.key),
+            Err(fault) => {
+                tracing::info!("no new peers for {}: {fault}", self.run.key);
+                self.end_if_withdrawn(&fault);
+            }
         }
     }
 
@@ -178,13 +183,24 @@ impl DownloadAnnouncer {
         let mut ranges = self.unannounced.ranges();
         ranges.truncate(RANGES_PER_MESSAGE);
         let gained = GainedPieces::Ranges(ranges.clone());
-        match self.request(Command::UpdatePieces { file: self.run.key.clone(), gained }) {
+        let (file, content) = (self.run.key.clone(), Some(self.run.content()));
+        match self.request(Command::UpdatePieces { file, content, gained }) {
             Ok(()) => {
                 for piece in ranges.into_iter().flat_map(PieceRange::indices) {
                     self.unannounced.remove(piece);
                 }
             }
-            Err(fault) => tracing::info!("the pieces of {} are announced later: {fault}", self.run.key),
+            Err(fault) => {
+                tracing::info!("the pieces of {} are announced later: {fault}", self.run.key);
+                self.end_if_withdrawn(&fault);
+            }
+        }
+    }
+
+    /// Ends the download if the tracker no longer grants its content: no peer is named and no ticket renewed any more.
+    fn end_if_withdrawn(&self, fault: &ClientFault) {
+        if let Some(cause) = withdrawal_cause(fault) {
+            self.run.download.withdraw(cause, fault.message.clone());
         }
     }
 
@@ -194,8 +210,9 @@ impl DownloadAnnouncer {
             self.shares.core.notices.post(&notice);
             let mut reason = suspect.reason;
             reason.truncate(reason.floor_char_boundary(REASON_MAX_BYTES));
-            let file = self.run.key.clone();
-            if let Err(fault) = self.request(Command::ReportPeer { file, peer: suspect.address, reason }) {
+            let (file, content) = (self.run.key.clone(), Some(self.run.content()));
+            let report = Command::ReportPeer { file, content, peer: suspect.address, reason };
+            if let Err(fault) = self.request(report) {
                 tracing::info!("{} could not be reported: {fault}", suspect.address);
             }
         }
@@ -206,7 +223,7 @@ impl DownloadAnnouncer {
     fn report_stopped(&self) {
         let core = &self.shares.core;
         if shares::is_served(core, &self.run.key) != Some(true) {
-            shares::report_stopped(core, &self.run.user, &self.run.key);
+            shares::report_stopped(core, &self.run.user, &self.run.key, Some(self.run.content()));
         }
     }
 
@@ -246,9 +263,14 @@ impl DownloadAnnouncer {
             core.notices.post(&format!("a restart of this node would not share {key}: {fault}"));
         }
         end_recorded.set();
-        match self.request(Command::UpdatePieces { file: key.clone(), gained: GainedPieces::Complete }) {
+        let content = Some(self.run.content());
+        let gained = GainedPieces::Complete;
+        match self.request(Command::UpdatePieces { file: key.clone(), content, gained }) {
             Ok(()) => shares::mark_announced(&self.shares, user, key),
             Err(fault) => {
+                if withdrawal_cause(&fault).is_some() {
+                    self.run.set_unshared(fault.clone());
+                }
                 tracing::info!("the complete file {key} is announced later: {fault}");
                 core.recovery_wakeup.set();
             }

@@ -195,7 +195,7 @@ fn control_recorded(
             // must stay listed as a seeder.
             let user = &recorded.record.user;
             if shares.table.get(user, key).is_none() {
-                shares::report_stopped(core, user, key);
+                shares::report_stopped(core, user, key, Some(recorded.record.content));
             }
             recorded.remove_partial_file()?;
             return Ok("is cancelled, and its partial file removed");

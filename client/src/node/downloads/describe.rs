@@ -38,7 +38,7 @@ pub(super) struct FileDescription {
     pub(super) ticket: Ticket,
 }
 
-/// Asks the trackers, in the name of `user`, for the description of a file.
+/// Asks the trackers, in the name of `user`, for the description of a file. With `content`, only that content is wanted.
 ///
 /// # Errors
 /// The tracker's refusal. Exit code 13 when the description contradicts itself or names another file. Exit
@@ -47,12 +47,13 @@ pub(super) fn describe_file(
     core: &NodeCore,
     user: &str,
     key: &GroupFile,
+    content: Option<Digest>,
     urgency: RequestUrgency,
 ) -> Result<FileDescription, ClientFault> {
     let engine = core.peer.engine()?;
     let empty = || PartialDescription::new(engine.sha1_list_builder(), engine.sha1_list_builder());
     join_parts(key, empty, |first| {
-        let answer = ask_part(core, user, key, first, urgency)?;
+        let answer = ask_part(core, user, (key, content), first, urgency)?;
         core.trackers.learn_time(answer.server_time);
         Ok(answer)
     })
@@ -109,13 +110,14 @@ impl<F: Into<ClientFault>> From<F> for DescribeError {
 fn ask_part(
     core: &NodeCore,
     user: &str,
-    key: &GroupFile,
+    (key, content): (&GroupFile, Option<Digest>),
     first: PieceIndex,
     urgency: RequestUrgency,
 ) -> Result<DownloadAnswer, ClientFault> {
     let count = u32::try_from(PIECES_PER_MESSAGE).ok().map(PieceCount);
     let command = Command::DownloadFile {
         file: key.clone(),
+        content,
         view: DownloadView::Compact,
         part: PiecePage { first, count },
         peer_key: Some(core.peer.key()),

@@ -27,6 +27,7 @@ use std::sync::{Arc, Once};
 
 use engine::DownloadOrder;
 use engine::proto::manifest::Manifest;
+use engine::stats::DownloadFailure;
 use engine::storage::fingerprint::Fingerprint;
 use tracker::api::GroupFile;
 
@@ -43,7 +44,7 @@ use super::core::{NodeCore, quote_key, to_engine_key};
 use super::disk::records::{DownloadRecord, RecordId};
 use super::events::EventStream;
 use super::locks::{DownloadLock, LockDemand};
-use super::retry_policy::{PendingWork, pending_after};
+use super::retry_policy::{PendingWork, pending_after, withdrawal_cause};
 use super::shares::{self, ShareOrigin, ShareState, Shares};
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
@@ -123,7 +124,7 @@ impl Downloads {
         }
         self.check_limit()?;
         let recorded = self.matching_record(request, &user)?;
-        let described = describe::describe_file(core, &user, &request.key, RequestUrgency::Immediate)?;
+        let described = describe::describe_file(core, &user, &request.key, None, RequestUrgency::Immediate)?;
         let manifest = Arc::clone(&described.manifest);
         let total_bytes = manifest.geometry().length();
         let report = |done_bytes| {
@@ -311,15 +312,18 @@ impl Downloads {
     ) -> Result<(), ResumeError> {
         let core = self.core();
         let record = &recorded.record;
-        let described = describe::describe_file(core, &record.user, &record.key, RequestUrgency::Background)
-            .map_err(|fault| match pending_after(&fault) {
-                Some(_) => ResumeError::Transient(fault),
-                None => ResumeError::Final(fault),
-            })?;
+        let (content, urgency) = (Some(record.content), RequestUrgency::Background);
+        let described = describe::describe_file(core, &record.user, &record.key, content, urgency).map_err(
+            |fault| match (withdrawal_cause(&fault), pending_after(&fault)) {
+                (Some(cause), _) => ResumeError::Final(ClientFault::from(&DownloadFailure::Withdrawn {
+                    cause,
+                    message: fault.message,
+                })),
+                (None, Some(_)) => ResumeError::Transient(fault),
+                (None, None) => ResumeError::Final(fault),
+            },
+        )?;
         let manifest = Arc::clone(&described.manifest);
-        if manifest.proof().id() != record.content {
-            return Err(ResumeError::Final(other_content_fault(&record.key)));
-        }
         let request = DownloadRequest {
             key: record.key.clone(),
             destination: record.destination.clone(),
@@ -358,7 +362,7 @@ impl Downloads {
     ) -> Result<(), ClientFault> {
         let core = self.core();
         let fingerprint = Fingerprint::at(path)
-            .map_err(|error| ClientFault::io("look at", path, &error).fix("check the path"))?;
+            .map_err(|error| ClientFault::io("look at", path, &error).default_fix("check the path"))?;
         let DownloadRecord { key, user, .. } = &recorded.record;
         {
             let _share_lock = download_lock.lock_share()?;
@@ -471,11 +475,4 @@ fn other_destination_fault(key: &GroupFile, path: &Path) -> ClientFault {
     let message = format!("{key} is being fetched to {} already", show_path(path));
     let fix = format!("wait until it is complete, or `cancel {}`", quote_key(key));
     ClientFault::new(ExitCause::Exists, message).fix(fix)
-}
-
-fn other_content_fault(key: &GroupFile) -> ClientFault {
-    let message = format!("{key} is another file now than when its download was begun");
-    let file = quote_key(key);
-    let fix = format!("`cancel {file}`, then `download_file {file} DEST` fetches what it is now");
-    ClientFault::new(ExitCause::Other, message).fix(fix)
 }

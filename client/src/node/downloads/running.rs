@@ -5,12 +5,13 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use engine::Download;
 use engine::lock::lock;
 use engine::proto::manifest::{FileProof, Manifest};
+use engine::proto::units::Digest;
 use engine::stats::{DownloadPhase, DownloadProgress};
 use tracker::api::GroupFile;
 
@@ -37,6 +38,7 @@ pub(in crate::node) struct DownloadRun {
     pub(super) id: RecordId,
     /// The record, while this run owns it.
     record: Mutex<Option<DownloadRecord>>,
+    content: Digest,
     /// Whether the file has digests of its pieces alone.
     pieces_only: bool,
     pub(super) download: Download,
@@ -46,6 +48,8 @@ pub(in crate::node) struct DownloadRun {
     pub(super) end_recorded: Latch,
     /// Set when the completion has been announced to the trackers, or the attempt has failed.
     pub(super) end_announced: Latch,
+    /// Why the trackers do not take this node as a seeder of the complete file.
+    unshared: OnceLock<ClientFault>,
     /// The node's limit of received bytes per second.
     limit_down: Option<NonZeroU64>,
 }
@@ -65,13 +69,26 @@ impl DownloadRun {
             destination: record.destination.clone(),
             id,
             record: Mutex::new(Some(record)),
+            content: manifest.proof().id(),
             pieces_only: matches!(manifest.proof(), FileProof::PiecesOnly(_)),
             download,
             pause_reason: Mutex::default(),
             end_recorded: Latch::default(),
             end_announced: Latch::default(),
+            unshared: OnceLock::new(),
             limit_down,
         }
+    }
+
+    /// The id of the content that is downloaded.
+    pub(super) fn content(&self) -> Digest {
+        self.content
+    }
+
+    /// Records why the trackers do not take this node as a seeder of the complete file.
+    pub(super) fn set_unshared(&self, fault: ClientFault) {
+        // The first reason stays.
+        let _ = self.unshared.set(fault);
     }
 
     /// The row in the list of downloads, with the current progress.
@@ -84,7 +101,9 @@ impl DownloadRun {
         let pause_reason = lock(&self.pause_reason);
         let key = to_engine_key(&self.key);
         let row = rows::transfer_row(&key, progress, pause_reason.as_deref(), self.limit_down);
+        let cause = row.cause.or_else(|| self.unshared.get().cloned());
         TransferRow {
+            cause,
             pieces_only: self.pieces_only,
             figures: rows::transfer_figures(&self.download, progress),
             ..row

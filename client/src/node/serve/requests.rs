@@ -78,7 +78,7 @@ impl RequestHandler {
             Command::ListFiles { group, .. } => self.list_files(&group),
             Command::RemoveFile { file } => self.remove_file(&file),
             Command::GetPeers { file, .. } => self.get_peers(&file),
-            Command::StopShare { file } => {
+            Command::StopShare { file, .. } => {
                 shares::stop_share(&self.downloads.shares, &file).map(|message| NodeAnswer::Said { message })
             }
             Command::AcceptRequest { .. } | Command::RejectRequest { .. } | Command::RemoveMember { .. } => {
@@ -197,7 +197,7 @@ impl RequestHandler {
     }
 
     fn get_peers(&self, file: &GroupFile) -> Result<NodeAnswer, ClientFault> {
-        let command = Command::GetPeers { file: file.clone(), peer_key: None };
+        let command = Command::GetPeers { file: file.clone(), content: None, peer_key: None };
         let (answer, _) = self.request::<PeersAnswer>(command)?;
         let row = |entry: &PeerEntry| PeerRow { address: entry.address(), complete: entry.complete };
         let peers = answer.peers.iter().map(row).collect();

@@ -14,7 +14,7 @@ use engine::proto::manifest::Manifest;
 use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::de::IgnoredAny;
 use tracker::api::GroupFile;
-use tracker::api::answers::PeersAnswer;
+use tracker::api::failure::FailureCode;
 use tracker::api::request::{Command, GainedPieces};
 
 use super::listing;
@@ -118,7 +118,7 @@ fn serve_share(
             core.notices.post(&problem);
             shares.table.remove(&share.id);
             unserve_file(core, key);
-            report_stopped(core, user, key);
+            report_stopped(core, user, key, Some(share.file.content));
             return None;
         }
     };
@@ -161,37 +161,20 @@ fn load_manifest(shares: &Shares, share: &LocalShare) -> Result<Manifest, ServeF
     })
 }
 
-/// Tells the tracker that this node serves a share, and where it listens. First checks that the tracker lists
-/// the same content under this name, since the announcement contains only the name.
+/// Tells the tracker that this node serves the content of a share, and where it listens.
 fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     let core = &shares.core;
-    let SharedFile { key, user, content, path, .. } = &share.file;
-    let query = Command::GetPeers { file: key.clone(), peer_key: Some(core.peer.key()) };
-    let listed = core.trackers.request_as::<PeersAnswer>(user, query, RequestUrgency::Background);
-    let grant = listed.map(|(answer, _)| answer.ticket.and_then(|ticket| ticket.unverified_grant().ok()));
-    let announced = match grant {
-        Ok(Some(grant)) if grant.file_id != *content => {
-            remove_share(shares, share);
-            core.notices.post(&format!(
-                "{key} is not shared any more: under this name there is another file by now; upload {} under another name",
-                show_path(path)
-            ));
-            return PendingWork::Nothing;
-        }
+    let SharedFile { key, user, content, .. } = &share.file;
+    let (content, gained) = (Some(*content), GainedPieces::Complete);
+    let command = Command::UpdatePieces { file: key.clone(), content, gained };
+    match core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
         Ok(_) => {
-            let command = Command::UpdatePieces { file: key.clone(), gained: GainedPieces::Complete };
-            core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background).map(drop)
-        }
-        Err(fault) => Err(fault),
-    };
-    match announced {
-        Ok(()) => {
             shares.table.update(&share.id, ShareState::mark_announced);
             PendingWork::Nothing
         }
         Err(fault) => pending_after(&fault).unwrap_or_else(|| {
-            remove_share(shares, share);
-            core.notices.post(&format!("{key} is not shared any more: {fault}"));
+            unserve_file(core, key);
+            mark_refused(shares, share, advise_holder(key, fault));
             PendingWork::Nothing
         }),
     }
@@ -220,6 +203,26 @@ pub(in crate::node) fn record_new_fingerprints(shares: &Shares) {
             core.notices.post(&fault.message);
         }
     }
+}
+
+/// Adds what the holder of a file can do whose listed share the trackers have ended.
+fn advise_holder(key: &GroupFile, fault: ClientFault) -> ClientFault {
+    match fault.refusal_code {
+        Some(FailureCode::NotFound) => ClientFault { fix: None, ..fault },
+        Some(FailureCode::OtherContent) => {
+            fault.fix(format!("upload it under another name, or `remove_file {}` first", quote_key(key)))
+        }
+        _ => fault,
+    }
+}
+
+/// Announces all shares of a user again, because the trackers know fewer of them than this node has announced: a file was
+/// removed or replaced, or its user is no member any more.
+pub(in crate::node) fn announce_again(shares: &Shares, user: &str) {
+    for share in shares.table.shares_of_user(user) {
+        shares.table.update(&share.id, ShareState::mark_unannounced);
+    }
+    shares.core.recovery_wakeup.set();
 }
 
 /// Marks the share of a downloaded file as announced: its download has already told the tracker.
@@ -252,7 +255,7 @@ fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
 
 /// Tells the tracker that the share ended. A refusal counts as success: the tracker does not know the share.
 fn request_stop(shares: &Shares, share: &LocalShare) -> Result<(), PendingWork> {
-    let command = Command::StopShare { file: share.file.key.clone() };
+    let command = Command::StopShare { file: share.file.key.clone(), content: Some(share.file.content) };
     let trackers = &shares.core.trackers;
     match trackers.request_as::<IgnoredAny>(&share.file.user, command, RequestUrgency::Background) {
         Ok(_) => Ok(()),
@@ -298,8 +301,8 @@ fn list_share(shares: &Shares, engine: &Engine, share: &LocalShare) -> PendingWo
     }
 }
 
-/// Marks an upload that the tracker has refused permanently. Its record is kept for its user, with the reason,
-/// and the upload is not sent again.
+/// Marks a share that the tracker has refused permanently. Its record is kept for its user, with the reason,
+/// and the tracker is not asked again.
 fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
     let core = &shares.core;
     let SharedFile { key, user, .. } = &share.file;
@@ -311,7 +314,7 @@ fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
         core.notices.post(&format!("{key} is not shared: {reason}"));
     }
     // The upload may have replaced a stopped share, before the tracker was told that it had stopped.
-    report_stopped(core, user, key);
+    report_stopped(core, user, key, Some(share.file.content));
 }
 
 /// Why a share is not served, apart from a stop or a logout, and what to type next. `None` without such a

@@ -7,14 +7,15 @@
 //!      ▼                   ▼
 //!   Refused            Unreadable ──served──► Served, or ──not served──► NotServed
 //!
+//!   Served ──refused──► Refused;   Announced ──ended by the tracker──► Served
 //!   each state ──stopped──► Stopped, which leaves the table once the tracker knows
 //! ```
 //!
 //! Always true: a user has at most one share of a file. A share leaves the table only when its user stops it,
 //! when another share of the same user and file replaces it, when its file has changed, when its record is
-//! unusable, or when the tracker has ended or refused it. It remains when its user logs out. A thread changes
-//! the state of a share only while it holds its lock; the exception is `mark_not_served`, which a login may
-//! do at any time.
+//! unusable, or when its user left the group or removed the file. It remains when its user logs out. A thread
+//! changes the state of a share only while it holds its lock; the exceptions are `mark_not_served`, which a
+//! login may do at any time, and `mark_unannounced`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -202,9 +203,9 @@ impl ShareState {
         *self = ShareState::NotServed;
     }
 
-    /// Transition: the tracker has refused the file permanently.
+    /// Transition: the tracker has refused the file permanently, or has ended its share.
     pub(super) fn mark_refused(&mut self, why: ClientFault) {
-        assert_eq!(*self, ShareState::Unlisted, "only a file that is not listed is refused");
+        assert!(self.is_listed() || *self == ShareState::Unlisted, "{self:?}: the tracker was not asked");
         *self = ShareState::Refused(Some(why));
     }
 
@@ -234,6 +235,13 @@ impl ShareState {
     pub(super) fn mark_announced(&mut self) {
         if *self == ShareState::Served {
             *self = ShareState::Announced;
+        }
+    }
+
+    /// Transition: the tracker may not know the share any more. Has no effect on a share that is not announced.
+    pub(super) fn mark_unannounced(&mut self) {
+        if *self == ShareState::Announced {
+            *self = ShareState::Served;
         }
     }
 
@@ -328,6 +336,13 @@ impl LocalShareTable {
     /// The shares of one user.
     pub(in crate::node) fn shares_of_user(&self, user: &str) -> Vec<LocalShare> {
         lock(&self.shares).values().filter(|share| share.file.user == user).cloned().collect()
+    }
+
+    /// Number of a user's shares that the tracker was told of.
+    pub(in crate::node) fn count_announced(&self, user: &str) -> u64 {
+        let is_announced =
+            |share: &&LocalShare| share.file.user == user && share.state == ShareState::Announced;
+        lock(&self.shares).values().filter(is_announced).count() as u64
     }
 
     /// Takes down the shares of all users but one.

@@ -7,8 +7,10 @@
 use std::collections::BTreeSet;
 
 use engine::proto::manifest::FileKey as EngineKey;
+use engine::proto::units::Digest;
 use serde::de::IgnoredAny;
 use tracker::api::GroupFile;
+use tracker::api::failure::FailureCode;
 use tracker::api::request::Command;
 
 use super::share::{LocalShare, ShareState, Shares};
@@ -29,8 +31,8 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     let _share_lock = scope.lock_share(key)?;
     // The previous holder of the lock may have served the file again.
     unserve_file(core, key);
-    let command = Command::StopShare { file: key.clone() };
     let Some(share) = core.trackers.user().and_then(|user| shares.table.get(&user, key)) else {
+        let command = Command::StopShare { file: key.clone(), content: None };
         return core
             .trackers
             .request::<IgnoredAny>(command, RequestUrgency::Immediate)
@@ -39,6 +41,7 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     let was_known = share.state.is_listed() || matches!(share.state, ShareState::Stopped { .. });
     let marked = mark_stopped(shares, &share);
     let user = &share.file.user;
+    let command = Command::StopShare { file: key.clone(), content: Some(share.file.content) };
     let answer = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Immediate);
     if let Err(fault) = &answer
         && pending_after(fault).is_some()
@@ -55,7 +58,10 @@ pub(in crate::node) fn stop_share(shares: &Shares, key: &GroupFile) -> Result<St
     core.records.remove_share(&share.id)?;
     match answer {
         // The tracker has never listed the file, so its refusal is expected.
-        Err(_) if !was_known => Ok(format!("{key} is no longer shared; the trackers had never listed it")),
+        Err(_) if !was_known => Ok(format!("{key} is no longer shared; the trackers did not list it")),
+        Err(fault) if fault.refusal_code == Some(FailureCode::OtherContent) => {
+            Ok(format!("{key} is no longer shared; {fault}"))
+        }
         answer => answer.map(|(_, message)| message),
     }
 }
@@ -177,7 +183,7 @@ pub(in crate::node) fn withdraw_changed_files(shares: &Shares, withdrawn: &mut B
             Some(share) => withdraw_share(shares, &share, &change),
             None => {
                 core.notices.post(&changed_message(&key, &change));
-                report_stopped(core, &user, &key);
+                report_stopped(core, &user, &key, None);
             }
         }
     }
@@ -204,9 +210,9 @@ fn changed_message(key: &GroupFile, change: &str) -> String {
     )
 }
 
-/// Tells the tracker once, in the name of a user, that this node does not serve a file.
-pub(in crate::node) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile) {
-    let command = Command::StopShare { file: key.clone() };
+/// Tells the tracker once, in the name of a user, that this node does not serve a file; `content` is what it had, if known.
+pub(in crate::node) fn report_stopped(core: &NodeCore, user: &str, key: &GroupFile, content: Option<Digest>) {
+    let command = Command::StopShare { file: key.clone(), content };
     if let Err(fault) = core.trackers.request_as::<IgnoredAny>(user, command, RequestUrgency::Background) {
         tracing::info!("the tracker does not know yet that {key} is not shared here: {fault}");
     }

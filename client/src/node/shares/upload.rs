@@ -49,7 +49,7 @@ pub(in crate::node) fn upload_file(
 ) -> Result<NodeAnswer, ClientFault> {
     let core = &shares.core;
     let user = core.trackers.require_user()?;
-    path.metadata().map_err(|error| ClientFault::io("read", path, &error).fix("check the path"))?;
+    path.metadata().map_err(|error| ClientFault::io("read", path, &error).default_fix("check the path"))?;
     shares.check_limit(&user, key)?;
     check_membership(core, &key.group)?;
     check_new_name(core, key, path)?;

@@ -7,11 +7,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::lock::lock;
+use engine::proto::ticket::TrackerKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracker::api::UserId;
@@ -29,6 +29,7 @@ use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 use crate::node::disk::state_dir::{SavedSession, StateDir};
 use crate::node::peer::{LocalPeer, TrackerTrust};
+use crate::node::tracker_time::ToldTime;
 use crate::printable::make_printable;
 
 /// Whether a user waits for the answer.
@@ -58,7 +59,7 @@ pub(crate) struct TrackerClient {
     session: Mutex<Option<SavedSession>>,
     status: Mutex<TrackerStatus>,
     slot: Mutex<ConnectionSlot>,
-    clock_was_doubted: AtomicBool,
+    saved_time: Mutex<Option<ToldTime>>,
 }
 
 struct ConnectionSlot {
@@ -80,9 +81,9 @@ impl TrackerClient {
         peer: Arc<LocalPeer>,
     ) -> Result<TrackerClient, ClientFault> {
         let id_stem = getrandom::u64().map_err(|error| ClientFault::no_random(&error))?;
-        let session = state.session();
+        let (session, saved_time) = (state.session(), state.told_time());
         if let Some(session) = &session {
-            peer.set_trust(TrackerTrust { key: session.tracker_key(), clock_offset_s: 0 });
+            peer.set_trust(TrackerTrust { key: session.tracker_key(), told_time: saved_time.clone() });
         }
         let pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
         Ok(TrackerClient {
@@ -92,7 +93,7 @@ impl TrackerClient {
             session: Mutex::new(session),
             status: Mutex::default(),
             slot: Mutex::new(ConnectionSlot { connection: None, id_stem, ids: 0, pause, not_before: None }),
-            clock_was_doubted: AtomicBool::new(false),
+            saved_time: Mutex::new(saved_time),
         })
     }
 
@@ -199,10 +200,7 @@ impl TrackerClient {
         let command = Command::Login { user, password, peer_key: Some(self.peer.key()) };
         let (answer, message): (LoginAnswer, String) = self.request(command, RequestUrgency::Immediate)?;
         let session = SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
-        self.peer.set_trust(TrackerTrust {
-            key: answer.tracker_key,
-            clock_offset_s: self.plausible_offset_s(answer.server_time),
-        });
+        self.trust_tracker(answer.tracker_key, answer.server_time);
         self.state.save_session(&session)?;
         self.remember_trackers();
         *lock(&self.session) = Some(session);
@@ -215,28 +213,29 @@ impl TrackerClient {
         self.state.forget_session();
     }
 
-    /// Adjusts the engine's clock to the trackers'.
+    /// Sets the engine's time of day to what a tracker has just told.
     pub(crate) fn learn_time(&self, server_time: u64) {
         if let Some(session) = lock(&self.session).as_ref() {
-            self.peer.set_trust(TrackerTrust {
-                key: session.tracker_key(),
-                clock_offset_s: self.plausible_offset_s(server_time),
-            });
+            self.trust_tracker(session.tracker_key(), server_time);
         }
     }
 
-    /// Seconds by which the trackers' clock is ahead. An implausible difference counts as 0 and is logged once.
-    fn plausible_offset_s(&self, server_time: u64) -> i64 {
-        let now = clock::unix_time_s();
-        clock_offset(server_time, now).unwrap_or_else(|| {
-            if !self.clock_was_doubted.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "the tracker's clock says {server_time} s since 1970, this machine's {now} s: more than a year difference_s, \
-                     so the tracker's is not plausible; set the clock that is wrong"
-                );
-            }
-            0
-        })
+    /// Lets the engine verify tickets by this key and time, and saves the time now and then for the next process.
+    fn trust_tracker(&self, key: TrackerKey, server_time: u64) {
+        let told = ToldTime::new(server_time, clock::read_clocks());
+        self.peer.set_trust(TrackerTrust { key, told_time: Some(told.clone()) });
+        let mut saved = lock(&self.saved_time);
+        let is_recent = |saved: &ToldTime| {
+            saved.boot_id == told.boot_id
+                && told.server_time.abs_diff(saved.server_time) < limits::TRACKER_TIME_SAVE_EVERY_S
+        };
+        if saved.as_ref().is_some_and(is_recent) {
+            return;
+        }
+        match self.state.save_told_time(&told) {
+            Ok(()) => *saved = Some(told),
+            Err(fault) => tracing::warn!("the trackers' time is not saved: {fault}"),
+        }
     }
 
     /// Sends the request on the open connection, or on a new one. After any error the connection is dropped.
@@ -425,13 +424,6 @@ fn protocol_fault(bad: &dyn std::fmt::Display) -> ClientFault {
         .fix("check that `--trackers` names trackers of this version")
 }
 
-/// The trackers' clock minus the local one, in seconds; `None` if the difference is implausible.
-fn clock_offset(server_time: u64, now: u64) -> Option<i64> {
-    let difference_s = i64::try_from(server_time.abs_diff(now)).ok()?;
-    let plausible = difference_s.unsigned_abs() <= limits::CLOCK_OFFSET_MAX_S;
-    plausible.then_some(if server_time < now { -difference_s } else { difference_s })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -457,21 +449,5 @@ mod tests {
         let mut slot =
             ConnectionSlot { connection: None, id_stem: 1, ids: 0, pause: Duration::ZERO, not_before: None };
         assert_ne!(slot.next_id(), slot.next_id());
-    }
-
-    #[test]
-    fn a_clock_difference_of_up_to_a_year_is_plausible() {
-        let year = limits::CLOCK_OFFSET_MAX_S;
-        let now = 2 * year;
-        for (theirs, plausible) in [
-            (now, Some(0)),
-            (now - 5, Some(-5)),
-            (now + year, i64::try_from(year).ok()),
-            (now + year + 1, None),
-            (1, None),
-            (u64::MAX, None),
-        ] {
-            assert_eq!(clock_offset(theirs, now), plausible, "{theirs}");
-        }
     }
 }

@@ -21,7 +21,9 @@ use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
 use crate::proto::transfer::{ReceivedPiece, Transfer, TransferStatus};
 use crate::proto::units::{PieceIndex, PieceRange};
-use crate::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason};
+use crate::stats::{
+    DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason, WithdrawalCause,
+};
 
 /// The state of one download. Its methods are described where `ActiveDownload` calls them.
 #[derive(Debug)]
@@ -150,6 +152,13 @@ impl DownloadCore {
     pub(super) fn fail(&mut self, now: Moment, failure: DownloadFailure) {
         self.fatal.get_or_insert(failure);
         self.suspend(now);
+    }
+
+    /// The tracker no longer lets this node fetch the content. What is held whole is finished all the same.
+    pub(super) fn withdraw(&mut self, now: Moment, cause: WithdrawalCause, message: String) {
+        if !self.transfer.held().is_full() && !self.phase.is_end() {
+            self.fail(now, DownloadFailure::Withdrawn { cause, message });
+        }
     }
 
     pub(super) fn storage_failed(&mut self, now: Moment, wait: WaitReason) {

@@ -37,7 +37,9 @@ use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
 use crate::proto::transfer::{ReceivedPiece, Transfer};
 use crate::proto::units::{PieceIndex, PieceRange};
-use crate::stats::{DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason};
+use crate::stats::{
+    DownloadFailure, DownloadPhase, DownloadProgress, SuspectPeer, WaitReason, WithdrawalCause,
+};
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::fingerprint::Fingerprint;
 use crate::storage::resume::ResumeJournal;
@@ -265,6 +267,11 @@ impl ActiveDownload {
         self.update_and_wake(|core, _| core.cancel());
     }
 
+    /// Ends the download unless all pieces are held; its own task stops serving the partial file.
+    pub(crate) fn withdraw(&self, cause: WithdrawalCause, message: String) {
+        self.update_and_wake(|core, now| core.withdraw(now, cause, message));
+    }
+
     /// Lets the transfer act on time, and says what the download's own task has to do. `local_stall`: a worker of this
     /// node stands still.
     pub(crate) fn poll(&self, local_stall: bool) -> DriveStep {
@@ -367,12 +374,14 @@ fn slow_write_seconds(phase: &DownloadPhase, busy_ms: u64) -> Option<u64> {
 }
 
 fn storage_wait_reason(error: &StorageError) -> WaitReason {
+    let directory = || error.path.parent().map(PathBuf::from).unwrap_or_default();
     match &error.kind {
-        StorageErrorKind::NoSpace { needed, free } => WaitReason::DiskFull {
-            needed: *needed,
-            free: *free,
-            directory: error.path.parent().map(PathBuf::from).unwrap_or_default(),
-        },
+        StorageErrorKind::NoSpace { needed, free } => {
+            WaitReason::DiskFull { needed: *needed, free: *free, directory: directory() }
+        }
+        StorageErrorKind::QuotaFull { needed } => {
+            WaitReason::QuotaFull { needed: *needed, directory: directory() }
+        }
         _ => WaitReason::Io(error.to_string()),
     }
 }

@@ -149,19 +149,25 @@ impl PartialFile {
         if is_on_tmpfs(&self.file) {
             return self.check_free_space();
         }
+        let Some(first) = layout.reserved_ranges.first() else { return Ok(()) };
+        // A filesystem that cannot reserve refuses this too. A full disk then fails a write.
+        if matches!(self.reserve_range(first.start..first.start + 1), Err(Errno::NOTSUP | Errno::NOSYS)) {
+            return Ok(());
+        }
+        // A reservation that fails keeps what it got, and would be counted as neither free nor missing.
+        self.check_free_space()?;
         for range in layout.reserved_ranges {
-            let len = range.end - range.start;
-            let reserved = rustix::io::retry_on_intr(|| {
-                rustix::fs::fallocate(&self.file, FallocateFlags::empty(), range.start, len)
-            });
-            match reserved {
-                Ok(()) => {}
-                // The filesystem cannot reserve. A full disk then fails a write.
-                Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(()),
-                Err(errno) => return Err(self.error(StorageOperation::Reserve, errno)),
-            }
+            self.reserve_range(range.clone())
+                .map_err(|errno| self.error(StorageOperation::Reserve, errno))?;
         }
         Ok(())
+    }
+
+    fn reserve_range(&self, range: Range<u64>) -> rustix::io::Result<()> {
+        let len = range.end - range.start;
+        rustix::io::retry_on_intr(|| {
+            rustix::fs::fallocate(&self.file, FallocateFlags::empty(), range.start, len)
+        })
     }
 
     /// Fails when there is too little free space for what is missing. It is not kept free; a filesystem that

@@ -255,7 +255,7 @@ fn flushes_keep_failing_after_a_failure() {
     let target = open(directory.path(), 3).unwrap();
     target.sync().unwrap();
     let lost = target.flush(|_| Err(Errno::IO.into())).unwrap_err();
-    assert!(matches!(lost.kind, StorageErrorKind::Io(_)), "{lost}");
+    assert!(matches!(lost.kind, StorageErrorKind::DiskFailed(_)), "{lost}");
     assert!(matches!(target.sync().unwrap_err().kind, StorageErrorKind::FlushFailed));
     assert!(matches!(target.finish(true).unwrap_err().kind, StorageErrorKind::FlushFailed));
     assert!(!directory.path().join("file").exists());

@@ -74,12 +74,12 @@ mod tests {
     use engine::proto::units::{PieceCount, PieceRange};
 
     use crate::state::id::{GroupFile, GroupId, SessionId, UserId};
-    use crate::state::leases::{AskingClient, LeaseTable};
+    use crate::state::leases::{AskingClient, LeaseTable, ListedContent};
     use crate::state::node::{NodeEndpoint, SwarmPeer};
 
     use super::*;
 
-    const PIECES: PieceCount = PieceCount(4);
+    const LISTED: ListedContent = ListedContent { id: Digest([7; 20]), fold: [7; 32], pieces: PieceCount(4) };
 
     fn peer(port: u16) -> SwarmPeer {
         let holder = NodeEndpoint { address: SocketAddr::from(([10, 0, 0, 1], port)), peer_key: None };
@@ -91,12 +91,12 @@ mod tests {
     fn named(seeders: u16, digests: &[u8]) -> (usize, BTreeMap<u8, Vec<u16>>) {
         let file = GroupFile { group: GroupId::new("g").unwrap(), name: FileName::new("f").unwrap() };
         let mut leases = LeaseTable::new(0);
-        let last = PieceRange::single(PieceIndex(PIECES.0 - 1));
-        leases.record_pieces(&file, PIECES, peer(60_000), &[last], 0).unwrap();
-        leases.join_swarm(&file, PIECES, peer(60_001), 0);
+        let last = PieceRange::single(PieceIndex(LISTED.pieces.0 - 1));
+        leases.record_pieces(&file, LISTED, peer(60_000), &[last], 0).unwrap();
+        leases.join_swarm(&file, LISTED, peer(60_001), 0);
         let seeders: Vec<SwarmPeer> = (1..=seeders).map(peer).collect();
         let asker = AskingClient { user: &UserId::new("z").unwrap(), address: None, on_loopback: false };
-        let choice = leases.choose_peers(&file, PIECES, &seeders, asker, 0);
+        let choice = leases.choose_peers(&file, LISTED, &seeders, asker, 0);
         let digests: Vec<Digest> = digests.iter().map(|byte| Digest([*byte; 20])).collect();
         let chunks = ClassicChunks::new(&choice, 0, digests.len()).chunks(&digests);
         let ports = |places: Vec<PeerPlace>| {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use engine::proto::hashes::Sha1List;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
+use engine::proto::units::Digest;
 
 use crate::api::failure::RequestFailure;
 use crate::api::upload_part::UploadPart;
@@ -12,12 +13,13 @@ use crate::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart};
 use crate::state::id::{Actor, RequestId, UploadId};
 use crate::state::id::{GroupFile, GroupId};
 use crate::state::limits::MANIFEST_ROW_PIECES;
-use crate::state::node::NodeEndpoint;
+use crate::state::node::{NodeEndpoint, SwarmPeer};
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
 use super::super::clock::ClockReading;
 use super::replies;
 use super::service::{RequestContext, RequestStep, Service, StepResult};
+use super::swarms::own_peer;
 
 /// An upload whose manifest is proposed to the state in parts.
 struct StagedUpload {
@@ -108,12 +110,18 @@ impl Service {
         &mut self,
         context: &RequestContext,
         file: GroupFile,
+        content: Option<Digest>,
         now: ClockReading,
     ) -> StepResult {
         let node = context.sharing_node(None)?;
-        let was_leecher = self.state.leases.leave_swarm(&file, &context.actor.user, node);
+        if content.is_none()
+            && let Some(listed) = self.state.file(&file)
+        {
+            self.check_asked(&file, &listed.file, &own_peer(context, node))?;
+        }
+        let was_leecher = self.state.leases.leave_swarm(&file, content, &context.actor.user, node);
         let message = format!("this node no longer shares {file}");
-        let stop = LogAction::StopShare { file, node };
+        let stop = LogAction::StopShare { file, node, content };
         RequestStep::propose(context.to_command(now, stop), move |_, _, decision, _| match decision {
             Err(CommandRefusal::NotShared(_)) if was_leecher => RequestStep::succeed(message),
             Ok(CommandOutcome::ShareStopped) => RequestStep::succeed(message),
@@ -156,18 +164,27 @@ impl StagedUpload {
         let StagedUpload { actor, request_id, file, node, id, first, .. } = self;
         let manifest = ManifestEnd { upload: id, first, part, length, proof };
         let action = LogAction::Upload { file: file.clone(), manifest, node };
+        let peer = SwarmPeer { user: actor.user.clone(), holder: node, session: actor.session };
         let command = LogCommand::by(actor, now.unix_s, request_id, action);
-        RequestStep::propose(command, move |_, _, decision, _| match decision? {
-            CommandOutcome::Uploaded { new_file: true } => RequestStep::succeed(match proof {
-                FileProof::Whole(_) => format!("{file} is shared"),
-                FileProof::PiecesOnly(_) => {
-                    format!("{file} is shared; without the SHA-1 of the whole, only its pieces can be proven")
+        RequestStep::propose(command, move |service, _, decision, _| {
+            let message = match decision? {
+                CommandOutcome::Uploaded { new_file: true } => match proof {
+                    FileProof::Whole(_) => format!("{file} is shared"),
+                    FileProof::PiecesOnly(_) => {
+                        format!(
+                            "{file} is shared; without the SHA-1 of the whole, only its pieces can be proven"
+                        )
+                    }
+                },
+                CommandOutcome::Uploaded { new_file: false } => {
+                    format!("{file} is already listed with this content; this node seeds it too")
                 }
-            }),
-            CommandOutcome::Uploaded { new_file: false } => RequestStep::succeed(format!(
-                "{file} is already listed with this content; this node seeds it too"
-            )),
-            other => Err(replies::unexpected_outcome(&other)),
+                other => return Err(replies::unexpected_outcome(&other)),
+            };
+            if let Some(listed) = service.state.file(&file) {
+                service.state.leases.record_upload(&file, listed.file.content(), &peer);
+            }
+            RequestStep::succeed(message)
         })
     }
 }

@@ -1,11 +1,13 @@
 //! Groups: creating, joining and leaving them, and the check of membership.
 
+use engine::proto::limits::{TICKET_GRACE_S, TICKET_LIFE_S};
+
 use crate::api::answers::{CommandAnswer, JoinAnswer};
 use crate::api::failure::RequestFailure;
 use crate::api::request::Command;
 use crate::api::response::CommandSuccess;
 use crate::state::command::LogAction;
-use crate::state::id::GroupId;
+use crate::state::id::{GroupId, UserId};
 use crate::state::outcome::CommandOutcome;
 
 use super::super::clock::ClockReading;
@@ -33,7 +35,7 @@ impl Service {
                 (LogAction::RejectRequest { group, user }, message)
             }
             Command::RemoveMember { group, user } => {
-                let message = format!("{user} is no longer a member of group {group}");
+                let message = removal_message(&group, &user, now.unix_s);
                 (LogAction::RemoveMember { group, user }, message)
             }
             Command::LeaveGroup { group } => {
@@ -59,9 +61,24 @@ impl Service {
         }
         Err(match self.state.queries().group(group, &context.actor.user) {
             None => replies::no_group(group),
-            Some(_) => replies::not_member(group),
+            Some(_) => {
+                let remover = self.state.leases.removals.member_remover(group, &context.actor.user);
+                replies::not_member(group, remover)
+            }
         })
     }
+}
+
+/// Says how long the removed member may go on with downloads that have begun: as long as a ticket lasts.
+fn removal_message(group: &GroupId, user: &UserId, now_s: u64) -> String {
+    let life_s = TICKET_LIFE_S + TICKET_GRACE_S;
+    let until_s = (now_s + life_s) % (24 * 3_600);
+    let (hour, minute, second) = (until_s / 3_600, until_s / 60 % 60, until_s % 60);
+    format!(
+        "{user} is no longer a member of group {group}; downloads that {user} has begun may go on until \
+         {hour:02}:{minute:02}:{second:02} UTC, for {} minutes at most",
+        life_s / 60
+    )
 }
 
 fn group_success(message: String, outcome: CommandOutcome) -> CommandSuccess {

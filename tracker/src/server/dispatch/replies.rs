@@ -4,8 +4,9 @@ use crate::api::answers::CommandAnswer;
 use crate::api::failure::{FailureCode, RequestFailure};
 use crate::api::response::CommandSuccess;
 use crate::replica::ProposalError;
-use crate::state::id::{GroupFile, GroupId};
+use crate::state::id::{GroupFile, GroupId, UserId};
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
+use crate::state::queries::FileView;
 
 pub(in crate::server) type Reply = Result<CommandSuccess, RequestFailure>;
 
@@ -78,12 +79,37 @@ pub(super) fn no_group(group: &GroupId) -> RequestFailure {
     CommandRefusal::NoSuchGroup(group.clone()).into()
 }
 
-pub(super) fn not_member(group: &GroupId) -> RequestFailure {
-    CommandRefusal::NotMember(group.clone()).into()
+/// The user is not a member; `remover` is the owner who ended the membership, if that is known.
+pub(super) fn not_member(group: &GroupId, remover: Option<&UserId>) -> RequestFailure {
+    let failure: RequestFailure = CommandRefusal::NotMember(group.clone()).into();
+    let Some(owner) = remover else { return failure };
+    RequestFailure {
+        message: format!("{owner}, the owner of group {group}, has removed you from it"),
+        ..failure
+    }
 }
 
 pub(super) fn no_file(file: &GroupFile) -> RequestFailure {
     CommandRefusal::NoSuchFile(file.clone()).into()
+}
+
+/// No file is listed under a name; `remover` is the user who removed the last one, if that is known.
+pub(super) fn file_gone(file: &GroupFile, remover: Option<&UserId>) -> RequestFailure {
+    let failure = no_file(file);
+    let Some(remover) = remover else { return failure };
+    RequestFailure { message: format!("{file} was removed from the list by {remover}"), ..failure }
+}
+
+/// Other content is listed under a name than the request means.
+pub(super) fn content_replaced(
+    file: &GroupFile,
+    listed: &FileView,
+    remover: Option<&UserId>,
+) -> RequestFailure {
+    let removed = remover.map(|by| format!("was removed from the list by {by}, and ")).unwrap_or_default();
+    let (content, uploader) = (listed.content().id, &listed.uploader);
+    let message = format!("{file} {removed}has other content now (SHA-1 {content}, uploaded by {uploader})");
+    RequestFailure { message, ..CommandRefusal::ContentReplaced(file.clone()).into() }
 }
 
 /// Logs an outcome that the command cannot have.
@@ -112,7 +138,7 @@ impl From<CommandRefusal> for RequestFailure {
             | CommandRefusal::OwnerStays(_)
             | CommandRefusal::NotUploader(_)
             | CommandRefusal::TooManyNodes(_) => FailureCode::NotAllowed,
-            CommandRefusal::OtherContent(_) => FailureCode::OtherContent,
+            CommandRefusal::OtherContent(_) | CommandRefusal::ContentReplaced(_) => FailureCode::OtherContent,
             CommandRefusal::OtherRequest | CommandRefusal::BadManifest(_) => FailureCode::BadRequest,
         };
         let failure = RequestFailure::new(code, refusal.to_string());
@@ -135,7 +161,9 @@ fn suggest_fix(refusal: &CommandRefusal) -> Option<String> {
         CommandRefusal::NotOwner(_) => "ask the group's owner: list_groups shows who that is".to_owned(),
         CommandRefusal::NoSuchRequest { group, .. } => format!("list_requests {group}"),
         CommandRefusal::OwnerStays(group) => format!("leave_group {group}"),
-        CommandRefusal::NoSuchFile(file) => format!("list_files {}", file.group),
+        CommandRefusal::NoSuchFile(file) | CommandRefusal::ContentReplaced(file) => {
+            format!("list_files {}", file.group)
+        }
         CommandRefusal::OtherContent(file) => {
             format!("upload it under another name, or remove_file {} {} first", file.group, file.name)
         }

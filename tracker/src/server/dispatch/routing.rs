@@ -15,6 +15,7 @@ use super::classic::peers_per_hash;
 use super::lists::FileListQuery;
 use super::replies;
 use super::service::{Caller, RequestContext, RequestStep, Service, StepResult, claimed_holder};
+use super::swarms::ContentRequest;
 
 /// Room that the answer of a request needs before the request is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,20 +142,27 @@ impl Service {
             Command::UploadPart { group, part, peer_key } => {
                 self.upload_part(&context, group, *part, peer_key, now)
             }
-            Command::StopShare { file } => self.stop_share(&context, file, now),
+            Command::StopShare { file, content } => self.stop_share(&context, file, content, now),
             Command::RemoveFile { file } => Service::remove_file(&context, file, now),
-            Command::UpdatePieces { file, gained } => self.update_pieces(&context, file, &gained, now),
+            Command::UpdatePieces { file, content, gained } => {
+                self.update_pieces(&context, file, content, &gained, now)
+            }
             Command::ListRequests { group } => self.list_requests(context, group, Vec::new()),
             Command::ListGroups => self.list_groups(context, Vec::new()),
             Command::ListFiles { group, after, count } => {
                 let count = count.map_or(usize::MAX, |count| count as usize);
                 self.list_files(context, FileListQuery { group, after, count }, Vec::new(), now)
             }
-            Command::DownloadFile { file, view, part, peer_key } => {
-                self.download_file(&context, &file, view, part, peer_key, now)
+            Command::DownloadFile { file, content, view, part, peer_key } => {
+                let file = ContentRequest { file: &file, content };
+                self.download_file(&context, file, view, part, peer_key, now)
             }
-            Command::GetPeers { file, peer_key } => self.get_peers(&context, &file, peer_key, now),
-            Command::ReportPeer { file, peer, reason } => self.report_peer(&context, &file, peer, &reason),
+            Command::GetPeers { file, content, peer_key } => {
+                self.get_peers(&context, ContentRequest { file: &file, content }, peer_key, now)
+            }
+            Command::ReportPeer { file, content, peer, reason } => {
+                self.report_peer(&context, ContentRequest { file: &file, content }, peer, &reason)
+            }
             Command::CreateUser { .. } | Command::Login { .. } | Command::Ping | Command::Status => {
                 unreachable!("`begin_request` carries out commands that need no login")
             }

@@ -29,6 +29,13 @@ use super::classic::ClassicChunks;
 use super::replies;
 use super::service::{Caller, RequestContext, RequestStep, Service, StepResult};
 
+/// A listed file as a request names it: the content may be left out.
+#[derive(Clone, Copy)]
+pub(super) struct ContentRequest<'a> {
+    pub(super) file: &'a GroupFile,
+    pub(super) content: Option<Digest>,
+}
+
 impl Service {
     pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> StepResult {
         if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
@@ -39,8 +46,15 @@ impl Service {
                 self.unbind_session(caller, now);
             }
         }
-        let answer = CommandAnswer::Ping(PingAnswer { server_time: now.unix_s });
+        let shares = self.count_shares(caller, now);
+        let answer = CommandAnswer::Ping(PingAnswer { server_time: now.unix_s, shares });
         RequestStep::answer(replies::success_with("pong", answer))
+    }
+
+    /// Number of files that the node of the caller's session shares; `None` without a session.
+    fn count_shares(&mut self, caller: &Caller, now: ClockReading) -> Option<u64> {
+        let session = caller.session.as_ref()?.actor.session;
+        self.state.session(session, now.unix_s).map(|session| session.shares)
     }
 
     pub(super) fn status(&self, now: ClockReading) -> StepResult {
@@ -59,13 +73,14 @@ impl Service {
     pub(super) fn download_file(
         &mut self,
         context: &RequestContext,
-        file: &GroupFile,
+        wanted: ContentRequest<'_>,
         view: DownloadView,
         part: PiecePage,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> StepResult {
-        let listed = self.listed_file(context, file)?;
+        let file = wanted.file;
+        let listed = self.listed_content(context, wanted)?;
         let (first, shown_pieces) = requested_pieces(&listed.file, file, view, part)?;
         let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
         self.join_swarm(context, file, &listed, peer_key, now);
@@ -73,8 +88,8 @@ impl Service {
             self.state.queries().pieces(file, first, shown_pieces).ok_or_else(|| replies::no_file(file))?;
         let joined = self.joined_digests(file, &listed.file, view)?;
         let ListedFile { file: described, seeders } = &*listed;
-        let count = PieceCount(described.pieces);
-        let choice = self.state.leases.choose_peers(file, count, seeders, peer_asker(context), now.ms);
+        let content = described.content();
+        let choice = self.state.leases.choose_peers(file, content, seeders, peer_asker(context), now.ms);
         let next = first + shown_pieces;
         let form = match view {
             DownloadView::Classic => HashForm::Hex,
@@ -121,14 +136,15 @@ impl Service {
     pub(super) fn get_peers(
         &mut self,
         context: &RequestContext,
-        file: &GroupFile,
+        wanted: ContentRequest<'_>,
         peer_key: Option<PeerKey>,
         now: ClockReading,
     ) -> StepResult {
-        let listed = self.listed_file(context, file)?;
+        let file = wanted.file;
+        let listed = self.listed_content(context, wanted)?;
         let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
-        let (count, asker) = (PieceCount(listed.file.pieces), peer_asker(context));
-        let choice = self.state.leases.choose_peers(file, count, &listed.seeders, asker, now.ms);
+        let (content, asker) = (listed.file.content(), peer_asker(context));
+        let choice = self.state.leases.choose_peers(file, content, &listed.seeders, asker, now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(peer_entry).collect();
         let message = format!("{} of {file}", replies::count_noun(peers.len(), "peer"));
         let answer = CommandAnswer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s });
@@ -139,49 +155,55 @@ impl Service {
         &mut self,
         context: &RequestContext,
         file: GroupFile,
+        content: Option<Digest>,
         gained: &GainedPieces,
         now: ClockReading,
     ) -> StepResult {
-        let Some(node) = self.record_gain(context, &file, gained, now)? else {
+        let node = context.sharing_node(None)?;
+        let listed = self.listed_content(context, ContentRequest { file: &file, content })?;
+        if content.is_none() {
+            self.check_asked(&file, &listed.file, &own_peer(context, node))?;
+        }
+        if !self.record_gain(context, &file, &listed, node, gained, now)? {
             return RequestStep::succeed("noted");
-        };
-        let complete = LogAction::Complete { file: file.clone(), node };
+        }
+        let content = Some(listed.file.content().id);
+        let complete = LogAction::Complete { file: file.clone(), node, content };
         RequestStep::propose(context.to_command(now, complete), move |_, _, decision, _| match decision? {
             CommandOutcome::Completed => RequestStep::succeed(format!("this node seeds {file}")),
             other => Err(replies::unexpected_outcome(&other)),
         })
     }
 
-    /// Records pieces that a leecher has gained. Returns the node if it has all pieces now.
+    /// Records pieces that a leecher has gained. Whether it has become a node with all pieces.
     fn record_gain(
         &mut self,
         context: &RequestContext,
         file: &GroupFile,
+        listed: &ListedFile,
+        node: NodeEndpoint,
         gained: &GainedPieces,
         now: ClockReading,
-    ) -> Result<Option<NodeEndpoint>, RequestFailure> {
-        let node = context.sharing_node(None)?;
-        let listed = self.listed_file(context, file)?;
-        let GainedPieces::Ranges(ranges) = gained else { return Ok(Some(node)) };
-        if is_seeder(context, &listed, node) {
-            return Ok(None);
+    ) -> Result<bool, RequestFailure> {
+        let GainedPieces::Ranges(ranges) = gained else { return Ok(true) };
+        if is_seeder(context, listed, node) {
+            return Ok(false);
         }
-        let all = self
-            .state
+        self.state
             .leases
-            .record_pieces(file, PieceCount(listed.file.pieces), own_peer(context, node), ranges, now.ms)
-            .map_err(|bad| RequestFailure::field("ranges", bad))?;
-        Ok(all.then_some(node))
+            .record_pieces(file, listed.file.content(), own_peer(context, node), ranges, now.ms)
+            .map_err(|bad| RequestFailure::field("ranges", bad))
     }
 
     pub(super) fn report_peer(
         &mut self,
         context: &RequestContext,
-        file: &GroupFile,
+        wanted: ContentRequest<'_>,
         accused: SocketAddr,
         reason: &str,
     ) -> StepResult {
-        let listed = self.listed_file(context, file)?;
+        let file = wanted.file;
+        let listed = self.listed_content(context, wanted)?;
         let report = self.state.leases.record_report(file, &context.actor.user, accused, &listed.seeders);
         if report == ReportOutcome::Noted {
             tracing::info!(by = %context.actor.user, %file, %accused, reason, "a peer was reported");
@@ -196,14 +218,39 @@ impl Service {
         })
     }
 
-    /// A file that is listed in a group of which the user is a member.
-    fn listed_file(
+    /// A file that is listed in a group of which the user is a member, with the content that the request means.
+    fn listed_content(
         &mut self,
         context: &RequestContext,
-        file: &GroupFile,
+        wanted: ContentRequest<'_>,
     ) -> Result<Rc<ListedFile>, RequestFailure> {
+        let file = wanted.file;
         self.require_member(context, &file.group)?;
-        self.state.file(file).ok_or_else(|| replies::no_file(file))
+        let Some(listed) = self.state.file(file) else {
+            return Err(replies::file_gone(file, self.state.leases.removals.file_remover(file)));
+        };
+        match wanted.content {
+            Some(content) if content != listed.file.content().id => {
+                let remover = self.state.leases.removals.file_remover(file);
+                Err(replies::content_replaced(file, &listed.file, remover))
+            }
+            _ => Ok(listed),
+        }
+    }
+
+    /// Refuses a request that names no content, of a node that asked for other content than is listed now.
+    pub(super) fn check_asked(
+        &self,
+        file: &GroupFile,
+        listed: &FileView,
+        peer: &SwarmPeer,
+    ) -> Result<(), RequestFailure> {
+        match self.state.leases.asked_content(file, peer) {
+            Some(asked) if asked != listed.content() => {
+                Err(replies::content_replaced(file, listed, self.state.leases.removals.file_remover(file)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the node that asks for a file a leecher, unless it is a seeder: it shares the pieces that it has
@@ -219,12 +266,7 @@ impl Service {
         if let Some(node) = context.node(peer_key)
             && !is_seeder(context, listed, node)
         {
-            self.state.leases.join_swarm(
-                file,
-                PieceCount(listed.file.pieces),
-                own_peer(context, node),
-                now.ms,
-            );
+            self.state.leases.join_swarm(file, listed.file.content(), own_peer(context, node), now.ms);
         }
     }
 
@@ -294,7 +336,7 @@ fn peer_asker(context: &RequestContext) -> AskingClient<'_> {
     }
 }
 
-fn own_peer(context: &RequestContext, node: NodeEndpoint) -> SwarmPeer {
+pub(super) fn own_peer(context: &RequestContext, node: NodeEndpoint) -> SwarmPeer {
     SwarmPeer { user: context.actor.user.clone(), holder: node, session: context.actor.session }
 }
 

@@ -132,8 +132,8 @@ fn stopping_withdraws_one_node_and_the_file_stays_listed() {
     let (mut rig, alice, bob, g) = scene();
     let f = file(&g, "f");
     rig.act(&alice, upload(&f, 1, 1)).unwrap();
-    let stop = |port| LogAction::StopShare { file: f.clone(), node: node(port) };
-    let complete = LogAction::Complete { file: f.clone(), node: node(2) };
+    let stop = |port| LogAction::StopShare { file: f.clone(), node: node(port), content: None };
+    let complete = LogAction::Complete { file: f.clone(), node: node(2), content: None };
     assert_eq!(rig.act(&bob, stop(2)), Err(CommandRefusal::NotShared(f.clone())));
     assert_eq!(rig.act(&bob, complete), Ok(CommandOutcome::Completed));
     assert_eq!(rig.holders(&f), [1, 2]);
@@ -147,8 +147,33 @@ fn stopping_withdraws_one_node_and_the_file_stays_listed() {
     assert_eq!(rig.holders(&f), [0; 0]);
     assert_eq!(rig.queries().files(&g, None, 9).len(), 1);
     let missing = file(&g, "missing");
-    let complete = LogAction::Complete { file: missing.clone(), node: node(2) };
+    let complete = LogAction::Complete { file: missing.clone(), node: node(2), content: None };
     assert_eq!(rig.act(&bob, complete), Err(CommandRefusal::NoSuchFile(missing)));
+}
+
+#[test]
+fn a_completion_and_a_stop_count_for_their_content_alone() {
+    let (mut rig, alice, bob, g) = scene();
+    let f = file(&g, "f");
+    rig.act(&alice, upload(&f, 1, 1)).unwrap();
+    rig.act(&alice, LogAction::RemoveFile { file: f.clone() }).unwrap();
+    rig.act(&alice, upload(&f, 2, 1)).unwrap();
+    let content = |byte| Some(Digest([byte; 20]));
+    let complete = |byte| LogAction::Complete { file: f.clone(), node: node(2), content: content(byte) };
+    let stop = |byte| LogAction::StopShare { file: f.clone(), node: node(2), content: content(byte) };
+    let replaced = Err(CommandRefusal::ContentReplaced(f.clone()));
+    assert_eq!(rig.act(&bob, complete(1)), replaced);
+    assert_eq!(rig.holders(&f), [1]);
+    assert_eq!(rig.act(&bob, complete(2)), Ok(CommandOutcome::Completed));
+    assert_eq!(rig.act(&bob, stop(1)), replaced);
+    assert_eq!(rig.holders(&f), [1, 2]);
+    assert_eq!(rig.act(&bob, stop(2)), Ok(CommandOutcome::ShareStopped));
+    // Entries of earlier versions name no content.
+    let json = serde_json::to_string(&stop(2)).unwrap();
+    let earlier = json.replace(&format!(",\"content\":\"{}\"", "02".repeat(20)), "");
+    assert_ne!(json, earlier);
+    let stop = LogAction::StopShare { file: f, node: node(2), content: None };
+    assert_eq!(serde_json::from_str::<LogAction>(&earlier).unwrap(), stop);
 }
 
 #[test]
@@ -329,7 +354,7 @@ fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
         address: address(3),
         peer_key: Some(PeerKey([u8::try_from(number).unwrap(); 32])),
     };
-    let complete = |number| LogAction::Complete { file: f.clone(), node: key(number) };
+    let complete = |number| LogAction::Complete { file: f.clone(), node: key(number), content: None };
     rig.act(&owner, upload(&f, 1, 1)).unwrap();
     for number in 0..NODES_PER_USER_AND_FILE {
         rig.act(&alice, complete(number)).unwrap();
@@ -343,7 +368,7 @@ fn the_nodes_of_one_user_that_share_a_file_are_bounded() {
     }
     assert_eq!(rig.machine.tables(), &before, "refused, so nothing has changed");
     rig.act(&alice, complete(0)).expect("a node that already shares the file");
-    rig.act(&owner, LogAction::Complete { file: f.clone(), node: node(9) })
+    rig.act(&owner, LogAction::Complete { file: f.clone(), node: node(9), content: None })
         .expect("another user's nodes are not counted");
     // Offline nodes make room.
     rig.act(&alice, LogAction::Logout).unwrap();

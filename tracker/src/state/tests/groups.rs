@@ -92,7 +92,7 @@ fn a_removed_member_has_no_shares_left_there() {
     assert_eq!(rig.holders(&own), [0; 0], "listed, without a seeder");
     assert!(rig.queries().file(&own).is_some());
     assert_eq!(rig.holders(&elsewhere), [2]);
-    let complete = LogAction::Complete { file: f, node: node(2) };
+    let complete = LogAction::Complete { file: f, node: node(2), content: None };
     assert_eq!(rig.act(&bob, complete), Err(CommandRefusal::NotMember(g)));
 }
 

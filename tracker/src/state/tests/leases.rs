@@ -6,8 +6,8 @@ use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 
 use super::*;
 use crate::state::leases::{
-    AskingClient, BadUpdate, ClientConnectionId, LeaseTable, OnlineCounts, PeerCandidate, PeerPresence,
-    ReportOutcome,
+    AskingClient, BadUpdate, ClientConnectionId, LeaseTable, ListedContent, OnlineCounts, PeerCandidate,
+    PeerPresence, ReportOutcome,
 };
 use crate::state::limits::{
     LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER,
@@ -18,6 +18,7 @@ use crate::state::node::SwarmPeer;
 /// A time at which no election is recent.
 const START_MS: u64 = 10 * LEASE_MS;
 const PIECES: PieceCount = PieceCount(8);
+const LISTED: ListedContent = ListedContent { id: Digest([7; 20]), fold: [7; 32], pieces: PIECES };
 
 fn leases() -> LeaseTable {
     LeaseTable::new(START_MS - LEASE_MS)
@@ -48,7 +49,7 @@ fn connect(leases: &mut LeaseTable, peers: &[SwarmPeer]) {
 
 fn told(leases: &mut LeaseTable, seeders: &[SwarmPeer], asker: &UserId) -> Vec<u16> {
     let asker = AskingClient { user: asker, address: None, on_loopback: false };
-    let choice = leases.choose_peers(&key(), PIECES, seeders, asker, START_MS);
+    let choice = leases.choose_peers(&key(), LISTED, seeders, asker, START_MS);
     choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
 }
 
@@ -94,28 +95,28 @@ fn a_leecher_is_named_for_the_pieces_that_it_announced() {
     let mut leases = leases();
     let (seeder, leecher) = (peer("a", 1), peer("b", 2));
     connect(&mut leases, &[seeder.clone(), leecher.clone()]);
-    leases.join_swarm(&key(), PIECES, leecher.clone(), START_MS);
+    leases.join_swarm(&key(), LISTED, leecher.clone(), START_MS);
     let seeders = [seeder];
     assert_eq!(told(&mut leases, &seeders, &user("z")), [1, 2], "a leecher of the swarm at once");
     let update = runs(&[(0, 1), (7, 7)]);
-    assert_eq!(leases.record_pieces(&key(), PIECES, leecher.clone(), &update, START_MS), Ok(false));
+    assert_eq!(leases.record_pieces(&key(), LISTED, leecher.clone(), &update, START_MS), Ok(false));
     let asked_by = user("z");
     let asker = AskingClient { user: &asked_by, address: None, on_loopback: false };
-    let choice = leases.choose_peers(&key(), PIECES, &seeders, asker, START_MS);
+    let choice = leases.choose_peers(&key(), LISTED, &seeders, asker, START_MS);
     let holders = |index| {
         let sharers = choice.sharers(9).into_iter().filter(|sharer| sharer.has(PieceIndex(index)));
         sharers.map(|sharer| sharer.address.port()).collect::<Vec<_>>()
     };
     assert_eq!([holders(0), holders(2), holders(7)], [vec![1, 2], vec![1], vec![1, 2]]);
     assert_eq!(leases.count_online(&key(), &seeders, START_MS), OnlineCounts { seeders: 1, leechers: 1 });
-    assert_eq!(leases.record_pieces(&key(), PIECES, leecher, &runs(&[(2, 6)]), START_MS), Ok(true));
+    assert_eq!(leases.record_pieces(&key(), LISTED, leecher, &runs(&[(2, 6)]), START_MS), Ok(true));
 }
 
 #[test]
 fn updates_that_do_not_fit_change_nothing() {
     let mut leases = leases();
     let mut gained =
-        |ranges: &[PieceRange]| leases.record_pieces(&key(), PIECES, peer("a", 1), ranges, START_MS);
+        |ranges: &[PieceRange]| leases.record_pieces(&key(), LISTED, peer("a", 1), ranges, START_MS);
     assert_eq!(gained(&runs(&[(0, 0), (3, 8)])), Err(BadUpdate::PastEnd { last: 8, pieces: 8 }));
     assert_eq!(gained(&runs(&[(0, 7), (0, 7)])), Err(BadUpdate::Overlap));
     let many = vec![PieceRange::single(PieceIndex(0)); UPDATE_MAX_RANGES + 1];
@@ -133,7 +134,7 @@ fn a_client_is_not_told_itself_nor_loopback_from_elsewhere() {
     let mut ports = |name: &str, port, on_loopback| -> BTreeSet<u16> {
         let user = user(name);
         let asker = AskingClient { user: &user, address: Some(address(port)), on_loopback };
-        let choice = leases.choose_peers(&key(), PIECES, &seeders, asker, START_MS);
+        let choice = leases.choose_peers(&key(), LISTED, &seeders, asker, START_MS);
         choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
     };
     assert_eq!(ports("z", 9, true), [1, 2].into());
@@ -168,11 +169,11 @@ fn a_node_that_is_known_twice_at_one_address_is_told_once() {
         let mut leases = leases();
         let seeders = [at(ip, 1)];
         connect(&mut leases, &[at(ip, 1), at(ip, 2)]);
-        leases.join_swarm(&key(), PIECES, at(ip, 2), START_MS);
+        leases.join_swarm(&key(), LISTED, at(ip, 2), START_MS);
         for _ in 0..2 {
             assert_eq!(told(&mut leases, &seeders, &user("z")), [5], "{ip}");
             let asker = AskingClient { user: &user("z"), address: None, on_loopback: false };
-            let choice = leases.choose_peers(&key(), PIECES, &seeders, asker, START_MS);
+            let choice = leases.choose_peers(&key(), LISTED, &seeders, asker, START_MS);
             assert!(choice.peers().all(PeerCandidate::is_complete), "{ip}: the better entry stands");
         }
     }
@@ -194,7 +195,7 @@ fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_
     };
     assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::NotFetched);
     for reporter in &reporters {
-        leases.join_swarm(&key(), PIECES, reporter.clone(), START_MS);
+        leases.join_swarm(&key(), LISTED, reporter.clone(), START_MS);
     }
     assert_eq!(report(&mut leases, "r3", 9), ReportOutcome::NoPeer);
     assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::Noted);
@@ -221,10 +222,15 @@ fn what_a_command_removes_is_removed_from_the_leases() {
         (&actor, LogAction::Logout, CommandOutcome::LoggedOut, 0),
         (&actor, LogAction::LeaveGroup { group: group("g") }, left.clone(), 0),
         (&actor, LogAction::LeaveGroup { group: group("h") }, left, 1),
-        (&actor, LogAction::Complete { file: key(), node: node(2) }, CommandOutcome::Completed, 0),
         (
             &actor,
-            LogAction::StopShare { file: file(&group("h"), "f"), node: node(2) },
+            LogAction::Complete { file: key(), node: node(2), content: None },
+            CommandOutcome::Completed,
+            0,
+        ),
+        (
+            &actor,
+            LogAction::StopShare { file: file(&group("h"), "f"), node: node(2), content: None },
             CommandOutcome::ShareStopped,
             1,
         ),
@@ -235,7 +241,7 @@ fn what_a_command_removes_is_removed_from_the_leases() {
     for (by, action, outcome, leechers) in cases {
         let mut leases = leases();
         connect(&mut leases, &[peer("b", 2)]);
-        leases.join_swarm(&key(), PIECES, peer("b", 2), START_MS);
+        leases.join_swarm(&key(), LISTED, peer("b", 2), START_MS);
         let command = LogCommand::by(by.clone(), 0, None, action);
         leases.follow_command(&command, &outcome);
         assert_eq!(leases.count_online(&key(), &[], START_MS).leechers, leechers, "{command:?}");
@@ -243,10 +249,39 @@ fn what_a_command_removes_is_removed_from_the_leases() {
 }
 
 #[test]
+fn the_content_that_a_node_asked_for_outlives_the_file() {
+    let mut leases = leases();
+    let leecher = peer("b", 2);
+    let replacement = ListedContent { fold: [8; 32], ..LISTED };
+    connect(&mut leases, &[leecher.clone(), peer("c", 3)]);
+    assert_eq!(leases.asked_content(&key(), &leecher), None);
+    leases.join_swarm(&key(), LISTED, leecher.clone(), START_MS);
+    let removal = LogCommand::by(
+        Actor { user: user("o"), session: session(9) },
+        0,
+        None,
+        LogAction::RemoveFile { file: key() },
+    );
+    leases.follow_command(&removal, &CommandOutcome::FileRemoved);
+    assert_eq!(leases.removals.file_remover(&key()), Some(&user("o")));
+    leases.join_swarm(&key(), replacement, peer("c", 3), START_MS);
+    leases.sweep(START_MS + 2 * LEECHER_MEMORY_MS);
+    assert_eq!(leases.asked_content(&key(), &leecher), Some(LISTED));
+    // A later request may lack the key under which the node asked.
+    let keyless = SwarmPeer { holder: node(77), ..leecher.clone() };
+    assert_eq!(leases.asked_content(&key(), &keyless), Some(LISTED));
+    assert_eq!(leases.count_online(&key(), &[], START_MS).leechers, 0, "a leecher of earlier content");
+    assert!(!leases.leave_swarm(&key(), Some(Digest([6; 20])), &user("c"), node(3)));
+    assert!(leases.leave_swarm(&key(), Some(LISTED.id), &user("c"), node(3)));
+    leases.record_upload(&key(), replacement, &leecher);
+    assert_eq!(leases.asked_content(&key(), &leecher), Some(replacement));
+}
+
+#[test]
 fn a_short_absence_keeps_announced_pieces_and_a_long_one_does_not() {
     let mut leases = leases();
     let leecher = peer("b", 2);
-    leases.record_pieces(&key(), PIECES, leecher.clone(), &runs(&[(0, 3)]), START_MS).unwrap();
+    leases.record_pieces(&key(), LISTED, leecher.clone(), &runs(&[(0, 3)]), START_MS).unwrap();
     let away_ms = START_MS + LEASE_MS + LEECHER_MEMORY_MS;
     leases.sweep(away_ms);
     leases.record_ping(leecher.session, ClientConnectionId(1), away_ms);
@@ -263,7 +298,7 @@ fn reports_of_one_user_leave_room_for_those_of_others() {
     let many = u8::try_from(REPORTS_PER_USER).unwrap() + 2;
     let seeders: Vec<SwarmPeer> = (1..=many).map(|number| peer(&format!("u{number}"), number)).collect();
     for (name, number) in [("r", 200), ("s", 201)] {
-        leases.join_swarm(&key(), PIECES, peer(name, number), START_MS);
+        leases.join_swarm(&key(), LISTED, peer(name, number), START_MS);
     }
     let mut report = |by: &str, port: u8, seeders: &[SwarmPeer]| {
         leases.record_report(&key(), &user(by), address(u16::from(port)), seeders)
@@ -284,26 +319,27 @@ fn leechers_are_bounded_for_each_user_and_in_all() {
     leases.open_connection(session(1), ClientConnectionId(1), START_MS);
     let per_user = u16::try_from(NODES_PER_USER_AND_FILE).unwrap();
     for port in 1..=per_user {
-        leases.join_swarm(&key(), PIECES, at("a", port), START_MS);
+        leases.join_swarm(&key(), LISTED, at("a", port), START_MS);
     }
     // The first is heard of again, so the second makes room.
-    leases.record_pieces(&key(), PIECES, at("a", 1), &runs(&[(0, 0)]), START_MS).unwrap();
-    leases.join_swarm(&key(), PIECES, at("a", per_user + 1), START_MS);
+    leases.record_pieces(&key(), LISTED, at("a", 1), &runs(&[(0, 0)]), START_MS).unwrap();
+    leases.join_swarm(&key(), LISTED, at("a", per_user + 1), START_MS);
     let leechers = |leases: &LeaseTable| leases.count_online(&key(), &[], START_MS).leechers;
     assert_eq!(leechers(&leases), NODES_PER_USER_AND_FILE);
     assert!(
-        leases.leave_swarm(&key(), &user("a"), node(1)) && !leases.leave_swarm(&key(), &user("a"), node(2))
+        leases.leave_swarm(&key(), None, &user("a"), node(1))
+            && !leases.leave_swarm(&key(), None, &user("a"), node(2))
     );
     for number in 0..LEECHERS_PER_SWARM {
         let port = u16::try_from(number).unwrap() + 1_000;
-        leases.join_swarm(&key(), PIECES, at(&format!("u{number}"), port), START_MS);
+        leases.join_swarm(&key(), LISTED, at(&format!("u{number}"), port), START_MS);
     }
     assert_eq!(leechers(&leases), LEECHERS_PER_SWARM);
     let whole = runs(&[(0, PIECES.0 - 1)]);
-    assert_eq!(leases.record_pieces(&key(), PIECES, at("late", 1), &whole, START_MS), Ok(false));
+    assert_eq!(leases.record_pieces(&key(), LISTED, at("late", 1), &whole, START_MS), Ok(false));
     assert_eq!(leechers(&leases), LEECHERS_PER_SWARM, "not listed");
     assert_eq!(
-        leases.record_pieces(&key(), PIECES, at("a", 3), &whole, START_MS),
+        leases.record_pieces(&key(), LISTED, at("a", 3), &whole, START_MS),
         Ok(true),
         "one that is goes on"
     );

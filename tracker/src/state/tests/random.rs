@@ -71,8 +71,8 @@ impl Script {
             7 => LogAction::RejectRequest { group, user: other },
             8 => LogAction::RemoveMember { group, user: other },
             9 => LogAction::LeaveGroup { group },
-            10 => LogAction::Complete { file, node },
-            11 => LogAction::StopShare { file, node },
+            10 => LogAction::Complete { file, node, content: None },
+            11 => LogAction::StopShare { file, node, content: None },
             12 => LogAction::RemoveFile { file },
             _ => {
                 LogAction::Upload { file, manifest: manifest(u8::try_from(step.other / 2).unwrap(), 2), node }

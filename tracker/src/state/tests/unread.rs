@@ -62,7 +62,10 @@ fn a_read_that_fails_at_any_moment_ends_no_query() {
     let queries: Vec<(&str, Query<'_>)> = vec![
         ("account", Box::new(|of| of.account(&alice.user).is_some())),
         ("first_answer", Box::new(|of| of.first_answer(&joined).is_some())),
-        ("session", Box::new(|of| of.session(alice.session, at_s).is_some())),
+        (
+            "session",
+            Box::new(|of| of.session(alice.session, at_s).is_some_and(|session| session.shares == 1)),
+        ),
         ("whoami", Box::new(|of| of.whoami(&alice, at_s).is_some_and(|whoami| whoami.sessions == 1))),
         ("is_member", Box::new(|of| of.is_member(&group, &bob.user))),
         ("group", Box::new(|of| of.group(&group, &bob.user).is_some_and(|group| group.is_member))),

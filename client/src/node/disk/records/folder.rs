@@ -284,7 +284,7 @@ fn write_fault(path: &Path, error: &io::Error) -> ClientFault {
     let fault = ClientFault::io("write the record", path, error);
     let exit = if fault.exit == ExitCause::DiskFull { ExitCause::DiskFull } else { ExitCause::LocalIo };
     ClientFault { exit, ..fault }
-        .fix("make room in the state directory, or make it writable, then give the command again")
+        .default_fix("make room in the state directory, or make it writable, then give the command again")
 }
 
 /// Parses the file of a record.

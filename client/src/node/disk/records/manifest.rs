@@ -91,7 +91,7 @@ pub(super) fn save_manifest(
     })
 }
 
-/// Loads the manifest that a record names. The file is read once for its checksum, and mapped.
+/// Loads the manifest that a record names. The file is read once for its checksum, and stays open.
 ///
 /// # Errors
 /// Those of [`LoadFault`].
@@ -101,7 +101,7 @@ pub(super) fn load_manifest(
     checksum: ManifestChecksum,
 ) -> Result<Manifest, LoadFault> {
     let path = folder.path_of(id, MANIFEST_EXTENSION);
-    let bytes = sha1_list::map_private_file(&path).map_err(|error| {
+    let bytes = sha1_list::open_private_file(&path).map_err(|error| {
         let why = format!("its manifest cannot be read: {error}");
         // A missing manifest makes its record damaged; other errors of the system may pass.
         match error.kind {
