@@ -81,7 +81,8 @@ fn many_shares_and_finished_downloads_need_few_descriptors() {
     for at in 0..FILES {
         fs::remove_file(rig.path(format!("to/from-a-{at}"))).unwrap();
     }
-    bob.prompt(&lines(&|at| format!("stop_share g from-a-{at}"))).expect(0);
+    // Some of the removals are noticed before: those shares are withdrawn already.
+    bob.prompt(&lines(&|at| format!("stop_share g from-a-{at}")));
     until("nothing of the removed files is kept", || {
         !open_files(&bobs).iter().any(|place| place.contains("/to/from-a-") && place.contains("(deleted)"))
     });
