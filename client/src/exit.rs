@@ -106,6 +106,10 @@ impl ClientFault {
         };
         let shown = show_path(path);
         match system_limit(source) {
+            // Where to make room is known better by callers.
+            Some(kind) if exit == ExitCause::DiskFull => {
+                ClientFault::new(exit, format!("cannot {what} {shown}: {kind}"))
+            }
             Some(kind) => ClientFault::new(exit, format!("cannot {what} {shown}: {kind}")).fix(kind.advice()),
             None => ClientFault::new(exit, format!("cannot {what} {shown}: {source}")),
         }
@@ -163,12 +167,15 @@ impl From<StorageError> for ClientFault {
                 ExitCause::Usage
             }
             StorageErrorKind::NoSpace { .. } | StorageErrorKind::QuotaFull { .. } => ExitCause::DiskFull,
-            StorageErrorKind::Exists => ExitCause::Exists,
+            StorageErrorKind::Exists | StorageErrorKind::Claimed(_) => ExitCause::Exists,
             StorageErrorKind::Changed(_) => ExitCause::SourceChanged,
             StorageErrorKind::NotPermitted
             | StorageErrorKind::ReadOnly
             | StorageErrorKind::Locked
             | StorageErrorKind::Replaced
+            | StorageErrorKind::Moved(_)
+            | StorageErrorKind::DirectoryLost
+            | StorageErrorKind::ChangedOutside
             | StorageErrorKind::WrongOwner
             | StorageErrorKind::FlushFailed
             | StorageErrorKind::NoAnswer
@@ -219,6 +226,7 @@ impl From<&DownloadFailure> for ClientFault {
             DownloadFailure::Exists { .. } => {
                 (ExitCause::Exists, "choose another destination, or add `--overwrite`")
             }
+            DownloadFailure::FileLost { advice, .. } => (ExitCause::LocalIo, *advice),
             DownloadFailure::Io(_) => (ExitCause::LocalIo, "fix that, then give the same command to resume"),
             DownloadFailure::Withdrawn { cause: WithdrawalCause::Removed, .. } => (
                 ExitCause::NotFound,
@@ -286,6 +294,7 @@ mod tests {
         let failures = [
             (DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() }, ExitCause::Corrupt),
             (DownloadFailure::Exists { path: "/f".into(), part: "/p".into() }, ExitCause::Exists),
+            (DownloadFailure::FileLost { message: "m".into(), advice: "a" }, ExitCause::LocalIo),
             (DownloadFailure::Io("x".into()), ExitCause::LocalIo),
             (withdrawn(WithdrawalCause::Removed), ExitCause::NotFound),
             (withdrawn(WithdrawalCause::Replaced), ExitCause::NotFound),
@@ -325,7 +334,8 @@ mod tests {
         let files = of(rustix::io::Errno::MFILE.raw_os_error());
         assert!(files.message.contains("`ulimit -n`"), "{files}");
         assert!(files.fix.is_some_and(|fix| fix.contains("ulimit -n 65536")));
-        let denied = of(rustix::io::Errno::ACCESS.raw_os_error());
-        assert_eq!(denied.fix.as_deref(), Some("make room"));
+        for errno in [rustix::io::Errno::ACCESS, rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT] {
+            assert_eq!(of(errno.raw_os_error()).fix.as_deref(), Some("make room"), "{errno}");
+        }
     }
 }

@@ -107,12 +107,12 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     let message = error.to_string();
     let message = message.trim_start_matches("error: ").trim_end();
     screen.show_fault_in_json(&ClientFault::new(ExitCause::Usage, message).fix(next));
-    let escaped = printable::escape_lines(message);
-    if escaped == message {
+    let is_plain = |word: std::ffi::OsString| printable::show_path(word.as_ref()) == word.to_string_lossy();
+    if std::env::args_os().all(is_plain) {
         // With clap's colours. There is no other place to report a failure to write to stderr.
         let _ = error.print();
     } else {
-        eprintln!("error: {escaped}\n");
+        eprintln!("error: {}\n", printable::escape_lines(message));
     }
     eprintln!("next: {next}");
     ExitCode::from(ExitCause::Usage.code())

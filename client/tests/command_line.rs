@@ -261,14 +261,14 @@ fn local_names_are_escaped_where_they_are_printed() {
         words.push(vec![OsStr::new("status"), OsStr::new("--state"), name]);
         words.push(vec![OsStr::new("status"), OsStr::new("--config"), name]);
         words.push(vec![OsStr::new("whoami"), OsStr::new("--trackers"), name]);
-        // The parser of the command line shows an argument too many, with its line ends.
-        let one_line = name.to_str().filter(|name| !name.contains('\n'));
-        words.extend(one_line.map(|_| vec![OsStr::new("whoami"), name]));
         for words in words {
             let said = home.run(&words).err;
             let plain = said.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}'));
             assert!(plain && said.contains(shown), "{words:?}: {said:?}");
         }
+        // The parser of the command line shows an argument too many, without escape sequences.
+        let said = home.run([OsStr::new("whoami"), name]).expect(2).err;
+        assert!(said.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')), "{said:?}");
         fs::create_dir(rig.path(name)).unwrap();
         let said = home.run([OsStr::new("upload_file"), OsStr::new("g"), name]).expect(2).err;
         assert!(said.contains(&format!("{shown} is a directory")), "{said:?}");

@@ -64,28 +64,33 @@ fn a_restored_download_under_comparison_is_controlled_at_once() {
     let rig = TestRig::new();
     let (bob, node) = bob_and_a_long_file(&rig);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("the download waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
+    until("the download waits for a peer", || bob.downloads().starts_with("[W] [g] f (no peer"));
     node.kill();
     // The state after a kill between the rename of the file and the write of its record.
     long_copy(&rig);
     let node = bob.serve(&[]);
     until("the file is compared", || is_compared(&bob));
     let said = bob.downloads();
-    assert!(said.starts_with("[D] [g] f  ") && said.contains("%  comparing what is at /"), "{said}");
+    assert!(said.starts_with("[W] [g] f  ") && said.contains("%  comparing /"), "{said}");
     let paused = bob.run(["pause", "g", "f"]).expect(0);
     assert!(paused.out.contains("is paused"), "{}", paused.out);
-    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n");
+    assert!(bob.downloads().starts_with("[P] [g] f (by you)  32.0 GiB  /"), "{}", bob.downloads());
     node.kill();
     let _node = bob.serve(&[]);
-    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n", "the pause is recorded");
+    assert!(bob.downloads().starts_with("[P] [g] f (by you)"), "the pause is recorded");
 
     bob.run(["resume", "g", "f"]).expect(0);
     until("the file is compared again", || is_compared(&bob));
     let resumed = bob.run(["resume", "g", "f"]).expect(0);
-    assert!(resumed.out.contains("as soon as what is at its destination is compared"), "{}", resumed.out);
+    assert!(
+        resumed.out.contains("as soon as the file at its destination has been compared"),
+        "{}",
+        resumed.out
+    );
     // The comparison stops while its user is logged out.
     bob.run(["logout"]).expect(0);
-    until("the download waits for its user", || bob.downloads().starts_with("[P] [g] f (it belongs to bob"));
+    until("the download waits for its user", || bob.downloads().starts_with("[W] [g] f (its user bob"));
+    assert_eq!(bob.status()["downloads"][0]["waits_for"], "login");
     bob.run(["login", "bob", "password"]).expect(0);
     until("the file is compared once more", || is_compared(&bob));
     // A command for the download takes over the comparison and shows its progress.
@@ -103,14 +108,14 @@ fn other_downloads_do_not_wait_for_a_comparison() {
     let rig = TestRig::new();
     let (bob, node) = bob_and_a_long_file(&rig);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("the long one waits for a peer", || bob.downloads().contains("[P] [g] f"));
+    until("the long one waits for a peer", || bob.downloads().contains("[W] [g] f"));
     let alice = rig.home("alice");
     rig.file("h", b"a short one");
     let sharing = alice.serve(&[]);
     alice.run(["upload_file", "g", "h"]).expect(0);
     sharing.kill();
     bob.prompt("download_file g h short\n").expect(0);
-    until("the short one waits for a peer", || bob.downloads().contains("[P] [g] h"));
+    until("the short one waits for a peer", || bob.downloads().contains("[W] [g] h"));
     node.kill();
     long_copy(&rig);
     let _node = bob.serve(&[]);
@@ -141,9 +146,10 @@ fn a_download_under_comparison_says_so_and_is_cancelled_at_once() {
     let refused = bob.run(["pause", "g", "f"]).expect(1);
     assert!(refused.err.contains("not begun yet") && refused.err.contains("cancel g f"), "{}", refused.err);
     assert_eq!(records(&bob), 0);
-    bob.run(["cancel", "g", "f"]).expect(0);
+    let cancelled = bob.run(["cancel", "g", "f"]).expect(0);
+    assert!(cancelled.out.contains("nothing had been downloaded yet"), "{}", cancelled.out);
     let ended = first.ended().expect(1);
-    assert!(ended.err.contains("cancelled while what is at its destination"), "{}", ended.err);
+    assert!(ended.err.contains("cancelled while the file at its destination"), "{}", ended.err);
     // The other command may have started a comparison of its own.
     drop(second);
     until("the comparison has ended", || {

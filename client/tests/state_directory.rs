@@ -43,7 +43,7 @@ fn downloads_of_the_same_file_at_once_are_one_download() {
         command.ended().expect(0);
     }
     assert!(fs::read(source).unwrap() == fs::read(rig.path("copy")).unwrap());
-    assert_eq!(bob.downloads(), "[C] [g] f\n");
+    assert!(bob.downloads().starts_with("[C] [g] f  "), "{}", bob.downloads());
     // On a machine that stalls, a piece is requested again and arrives twice. It does not count as downloaded again.
     let (shown, share) = (bob.status()["downloads"][0].clone(), alice.status()["shares"][0].clone());
     let figure = |of: &serde_json::Value, name: &str| of[name].as_u64().unwrap();

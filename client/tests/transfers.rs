@@ -83,7 +83,8 @@ fn a_third_fetches_from_the_second_after_the_first_has_gone() {
     a.kill();
     carol.run(["download_file", "g", "disk.img", "carol.img"]).expect(0);
     same(&source, &rig.path("carol.img"));
-    assert_eq!(bob.run(["show_downloads"]).expect(0).out, "[C] [g] disk.img\n");
+    let listed = bob.downloads();
+    assert!(listed.starts_with("[C] [g] disk.img  ") && listed.ends_with("/bob.img\n"), "{listed}");
 }
 
 #[test]
@@ -182,9 +183,10 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
     a.kill();
     let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "15"]).expect(8);
     assert!(ended.err.contains("no peer has the missing pieces"), "{}", ended.err);
-    until("the download says so too", || bob.downloads().starts_with("[P] [g] f (no peer has"));
+    until("the download says so too", || bob.downloads().starts_with("[W] [g] f (no peer has"));
+    assert_eq!(bob.status()["downloads"][0]["waits_for"], "peers");
     bob.run(["pause", "g", "f"]).expect(0);
-    until("it is shown as paused", || bob.downloads() == "[P] [g] f (by you)\n");
+    until("it is shown as paused", || bob.downloads().starts_with("[P] [g] f (by you)  1.5 MiB  /"));
     bob.run(["resume", "g", "f"]).expect(0);
     bob.run(["cancel", "g", "f"]).expect(0);
     assert_eq!(bob.run(["show_downloads"]).expect(0).out, "");
@@ -194,7 +196,7 @@ fn without_peers_a_download_ends_with_8_and_can_be_paused_and_cancelled() {
 #[test]
 fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
     let rig = TestRig::new();
-    let ((alice, a), _bob) = alice_and_bob(&rig);
+    let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
     rig.file("f", &bytes(3 * PIECE, 6));
     alice.run(["upload_file", "g", "f"]).expect(0);
     a.kill();
@@ -211,6 +213,56 @@ fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
     let paths = fs::read_dir(rig.path("into")).unwrap().map(|entry| entry.unwrap().path());
     let parts = paths.filter(|path| path.extension().is_some_and(|extension| extension == "part"));
     assert_eq!(parts.count(), 1, "the partial file stays");
+    // What the user ended is no error.
+    let (waiting, heard) = home.start_and_hear(&["download_file", "g", "f", "into"]);
+    until("the download has started", || heard.has("[g] f"));
+    send(waiting.pid(), Signal::INT);
+    let said = heard.all();
+    assert!(said.contains("stopped: [g] f: 0 B of 1.5 MiB (0%) downloaded; the part stays"), "{said}");
+    assert!(said.contains("`client download_file g f /") && !said.contains("error:"), "{said}");
+    let (waiting, heard) = bob.start_and_hear(&["download_file", "g", "f", "of-the-node"]);
+    until("the download has started", || heard.has("[g] f"));
+    send(waiting.pid(), Signal::INT);
+    let said = heard.all();
+    assert!(said.contains("; the running node continues the download") && !said.contains("error:"), "{said}");
+}
+
+#[test]
+fn another_user_on_the_same_state_directory_is_told_of_state_directories() {
+    let rig = TestRig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_user", "bob", "password"]).expect(0);
+    let prompt = alice.prompt("").expect(0);
+    assert!(
+        prompt.err.contains("alice is logged in here") && prompt.err.contains("--state DIR"),
+        "{}",
+        prompt.err
+    );
+    let again = alice.run(["login", "alice", "password"]).expect(0);
+    assert!(!again.out.contains("--state"), "{}", again.out);
+    let login = alice.run(["login", "bob", "password"]).expect(0);
+    assert!(login.out.contains("alice, who was logged in here, is logged out"), "{}", login.out);
+    assert!(login.out.contains("--state DIR"), "{}", login.out);
+}
+
+#[test]
+fn without_a_login_nothing_is_shared_and_the_status_says_what_waits() {
+    let rig = TestRig::new();
+    let (alice, _a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    for name in ["one", "two"] {
+        rig.file(name, &bytes(PIECE, 1));
+        alice.run(["upload_file", "g", name]).expect(0);
+    }
+    alice.run(["logout"]).expect(0);
+    let status = alice.status();
+    assert_eq!(status["shares"], serde_json::json!([]));
+    assert_eq!(status["waiting_shares"], serde_json::json!([{"user": "alice", "shares": 2}]));
+    let shown = alice.run(["status"]).expect(0).out;
+    assert!(shown.contains("not logged in: 2 shares wait for `client login alice`"), "{shown}");
+    alice.run(["login", "alice", "password"]).expect(0);
+    let status = alice.status();
+    assert!(status.get("waiting_shares").is_none(), "{status}");
 }
 
 #[test]
@@ -317,13 +369,17 @@ fn a_pause_of_the_users_outlasts_another_users_login() {
     let (bob, _b) = rig.user("bob");
     bob.run(["join_group", "g"]).expect(0);
     bob.prompt("download_file g f copy\n").expect(0);
-    until("the download waits for a peer", || bob.downloads().starts_with("[P] [g] f"));
+    until("the download waits for a peer", || bob.downloads().starts_with("[W] [g] f"));
     bob.run(["create_user", "carol", "password"]).expect(0);
     bob.run(["login", "carol", "password"]).expect(0);
-    assert!(bob.downloads().contains("it belongs to bob"), "{}", bob.downloads());
+    assert!(bob.downloads().starts_with("[W] [g] f (its user bob is not logged in"), "{}", bob.downloads());
+    for words in [&["resume", "g", "f"][..], &["download_file", "g", "f", "copy"]] {
+        let refused = bob.run(words).expect(if words.len() == 3 { 3 } else { 6 });
+        assert!(refused.err.contains("of bob") || refused.err.contains("by bob"), "{}", refused.err);
+    }
     bob.run(["pause", "g", "f"]).expect(0);
     bob.run(["login", "bob", "password"]).expect(0);
-    assert_eq!(bob.downloads(), "[P] [g] f (by you)\n");
+    assert!(bob.downloads().starts_with("[P] [g] f (by you)"), "{}", bob.downloads());
 }
 
 #[test]

@@ -126,6 +126,11 @@ impl Download {
         self.read(ActiveDownload::resume, |_| ());
     }
 
+    /// Calls all usable peers at once, without their pauses. Does nothing while the download is paused.
+    pub fn retry(&self) {
+        self.read(ActiveDownload::retry, |_| ());
+    }
+
     /// Ends the download and removes the partial file.
     pub fn cancel(&self) {
         self.read(ActiveDownload::cancel, |_| ());

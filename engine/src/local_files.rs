@@ -43,8 +43,8 @@ impl HashedFile {
 pub enum ExistingFile {
     /// Nothing.
     Absent,
-    /// The same file: all its hashes match.
-    Same(PathBuf),
+    /// The same file: all its hashes match. With its fingerprint from before it was hashed.
+    Same(PathBuf, Fingerprint),
     /// Another file.
     Differs(PathBuf),
     /// No regular file, so it is never replaced; the text names its kind.
@@ -127,6 +127,7 @@ pub(crate) fn compare_existing(
         return Ok(ExistingFile::Differs(path));
     }
     let source = destination.open_existing()?;
+    let fingerprint = source.fingerprint().expect("a complete file has a fingerprint");
     let geometry = Geometry::new(length).expect("the manifest has a file with as many pieces");
     let mut stated = manifest.digests().iter();
     let mut is_same = true;
@@ -146,7 +147,7 @@ pub(crate) fn compare_existing(
         FileProof::PiecesOnly(_) => true,
     };
     match manifest.unreadable_at() {
-        _ if is_same => Ok(ExistingFile::Same(path)),
+        _ if is_same => Ok(ExistingFile::Same(path, fingerprint)),
         // An unreadable list of hashes looks like other hashes.
         Some(place) => Err(StorageError::hashes_lost(place)),
         None => Ok(ExistingFile::Differs(path)),

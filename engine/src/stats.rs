@@ -154,6 +154,14 @@ pub enum DownloadFailure {
         /// The complete partial file.
         part: PathBuf,
     },
+    /// The partial file was deleted, moved or replaced, or its directory is gone.
+    #[error("{message}")]
+    FileLost {
+        /// What happened to which file.
+        message: String,
+        /// What the user can do about it.
+        advice: &'static str,
+    },
     /// The file cannot be completed on this disk.
     #[error("{0}")]
     Io(String),
@@ -202,6 +210,15 @@ impl std::fmt::Display for Bottleneck {
     }
 }
 
+/// A check of bytes on the disk that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckProgress {
+    /// Bytes hashed.
+    pub done_bytes: u64,
+    /// Bytes to hash.
+    pub total_bytes: u64,
+}
+
 /// Phase and figures of a download.
 #[derive(Clone, Debug)]
 pub struct DownloadProgress {
@@ -221,7 +238,9 @@ pub struct DownloadProgress {
     pub resumed_bytes: u64,
     /// Bytes of an earlier attempt that were hashed at the start.
     pub checked_bytes: u64,
-    /// Verified bytes a second, over the last seconds.
+    /// The check of bytes on the disk, while it runs.
+    pub check: Option<CheckProgress>,
+    /// Verified bytes a second over the last seconds; while a check runs, hashed bytes a second.
     pub verified_bytes_per_s: u64,
     /// Connected peers.
     pub peers: usize,

@@ -9,7 +9,9 @@ use super::stall::StallTimer;
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeEvent, NodeRequest};
+use crate::ipc::rows::TransferRow;
 use crate::quoting;
+use crate::render::transfer;
 
 pub(super) fn run_download(
     context: &mut CommandContext<'_>,
@@ -17,7 +19,9 @@ pub(super) fn run_download(
     destination: &Path,
 ) -> Result<(), ClientFault> {
     let destination = context.absolute_path(destination)?;
-    let quoted = quoting::quote_file(file.group.as_str(), file.name.as_str());
+    let key = file.clone();
+    let mut last_row = None;
+    let typed = quoting::quote_path(&destination);
     let request = NodeRequest::Download {
         file,
         destination,
@@ -33,6 +37,7 @@ pub(super) fn run_download(
             screen.show_event(&event);
             match &event {
                 NodeEvent::Transfer(transfer) => {
+                    last_row = Some(transfer.clone());
                     stall_timer.check(clock::now(), transfer).inspect_err(|_| stalled = true)
                 }
                 _ => Ok(()),
@@ -47,14 +52,32 @@ pub(super) fn run_download(
             context.screen.show_answer(&answer);
             Ok(())
         }
-        Err(_) if signals.was_signalled() => Err(if context.is_own_node {
-            let message = "interrupted; the downloaded part stays beside the destination";
-            ClientFault::new(ExitCause::Interrupted, message).fix("give the same command again to resume")
-        } else {
-            let message = "this command ends; the node continues the download";
-            let fix = format!("`show_downloads` shows its progress, `cancel {quoted}` ends it");
-            ClientFault::new(ExitCause::Interrupted, message).fix(fix)
-        }),
+        Err(_) if signals.was_signalled() => {
+            Err(stopped_fault(&key, &typed, last_row.as_ref(), context.is_own_node))
+        }
         Err(fault) => Err(fault),
     }
+}
+
+/// What a command says that Ctrl-C has ended: how much is there, and what to type to go on.
+fn stopped_fault(
+    key: &GroupFile,
+    destination: &str,
+    row: Option<&TransferRow>,
+    is_own_node: bool,
+) -> ClientFault {
+    let file = quoting::quote_file(key.group.as_str(), key.name.as_str());
+    let amount = row.map_or_else(|| "nothing downloaded yet".to_owned(), transfer::amount_text);
+    let (outcome, fix) = match (is_own_node, row) {
+        (true, None) => ("", format!("`download_file {file} {destination}` starts again")),
+        (true, Some(_)) => (
+            "; the part stays beside the destination",
+            format!("`download_file {file} {destination}` continues"),
+        ),
+        (false, _) => (
+            "; the running node continues the download",
+            format!("`show_downloads` shows its progress, `cancel {file}` ends it"),
+        ),
+    };
+    ClientFault::new(ExitCause::Interrupted, format!("{key}: {amount}{outcome}")).fix(fix)
 }

@@ -81,7 +81,7 @@ impl StallTimer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::transfer::tests::transfer;
+    use crate::render::transfer::tests::{WAITING, transfer};
 
     /// Checks every second; each step holds until the next.
     fn end_of(steps: &[(u64, TransferRow)]) -> Option<(u64, ExitCause)> {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn waiting(exit: ExitCause) -> TransferRow {
-        TransferRow { cause: Some(ClientFault::new(exit, "why")), ..transfer(TransferState::Waiting) }
+        TransferRow { cause: Some(ClientFault::new(exit, "why")), ..transfer(WAITING) }
     }
 
     #[test]

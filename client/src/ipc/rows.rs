@@ -9,12 +9,14 @@ use crate::exit::ClientFault;
 
 /// State of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "state", rename_all = "snake_case")]
 pub(crate) enum TransferState {
     /// Pieces arrive or are requested.
     Downloading,
-    /// Waits for what `cause` says and continues by itself.
-    Waiting,
+    /// Waits, and continues by itself. `cause` says more.
+    Waiting {
+        waits_for: WaitCause,
+    },
     /// Paused by the user.
     Paused,
     /// The file at the destination is compared with the wanted one before anything is downloaded; `verified_bytes` counts.
@@ -37,15 +39,39 @@ impl TransferState {
     }
 }
 
+/// What a waiting download waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WaitCause {
+    /// A reachable peer that has the missing pieces.
+    Peers,
+    /// A reachable tracker.
+    Tracker,
+    /// A valid permission of the trackers.
+    Ticket,
+    /// A disk with free space, or one that works again.
+    Disk,
+    /// The end of other downloads, or of a comparison of another file.
+    Slot,
+    /// The login of its user.
+    Login,
+    /// A node that stays: this one ends with its command.
+    Node,
+    /// A resource of the system, such as a thread.
+    System,
+}
+
+/// One download.
 /// One download.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TransferRow {
     pub(crate) group: String,
     /// Name of the file in the group.
     pub(crate) file: String,
+    /// The fields `state` and `waits_for`.
+    #[serde(flatten)]
     pub(crate) state: TransferState,
-    /// Why it waits, is paused or failed, with the exit code of a command that ends for it; of a complete one, why it is not
-    /// shared.
+    /// Why it waits or failed, with the exit code of a command that ends for it; of a complete one, why it is not shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<ClientFault>,
     /// Destination.
@@ -60,8 +86,14 @@ pub(crate) struct TransferRow {
     /// Bytes that an earlier attempt had written.
     #[serde(default)]
     pub(crate) resumed_bytes: u64,
-    /// Verified bytes a second.
+    /// Verified bytes a second; while bytes on the disk are checked, hashed bytes a second.
     pub(crate) rate: u64,
+    /// Bytes hashed by the check of bytes on the disk that runs; 0 without one.
+    #[serde(default)]
+    pub(crate) hashed_bytes: u64,
+    /// Bytes that the check is to hash; 0 without one.
+    #[serde(default)]
+    pub(crate) to_hash_bytes: u64,
     /// Connected peers.
     pub(crate) peers: usize,
     /// The uploader gave no SHA-1 of the whole file, so only the pieces can be verified.
@@ -184,6 +216,14 @@ pub(crate) struct PeerRow {
     pub(crate) complete: bool,
 }
 
+/// The shares of a user who is not logged in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WaitingSharesRow {
+    pub(crate) user: String,
+    /// Number of shares.
+    pub(crate) shares: usize,
+}
+
 /// State of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeStatus {
@@ -205,7 +245,36 @@ pub(crate) struct NodeStatus {
     /// What the node waits for, in words.
     pub(crate) waits_for: Vec<String>,
     pub(crate) shares: Vec<ShareRow>,
+    /// While no user is logged in: the shares that wait for a login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) waiting_shares: Vec<WaitingSharesRow>,
     pub(crate) downloads: Vec<TransferRow>,
     /// What could not be restored at the start, with what to do about it.
     pub(crate) troubles: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_a_word_and_a_waiting_one_says_for_what() {
+        let states = [
+            (TransferState::Downloading, r#"{"state":"downloading"}"#),
+            (TransferState::Comparing, r#"{"state":"comparing"}"#),
+            (
+                TransferState::Waiting { waits_for: WaitCause::Login },
+                r#"{"state":"waiting","waits_for":"login"}"#,
+            ),
+        ];
+        for (state, text) in states {
+            let row = crate::render::transfer::tests::transfer(state);
+            let object = serde_json::to_value(&row).unwrap();
+            let wanted: serde_json::Value = serde_json::from_str(text).unwrap();
+            for (name, value) in wanted.as_object().unwrap() {
+                assert_eq!(object[name], *value);
+            }
+            assert_eq!(serde_json::from_value::<TransferRow>(object).unwrap(), row);
+        }
+    }
 }

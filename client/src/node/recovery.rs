@@ -10,11 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use engine::storage::destination::{Destination, DestinationEntry};
 use engine::storage::filesystem_threads::{FilesystemId, FilesystemThreads, NoAnswer};
 
 use super::disk::records::DownloadRecord;
-use super::downloads::Downloads;
+use super::downloads::{Downloads, is_destination_occupied};
 use super::retry_policy::PendingWork;
 use super::shares::restore_shares;
 use crate::exit::ClientFault;
@@ -24,7 +23,6 @@ use crate::limits;
 pub(super) struct NodeRecovery {
     downloads: Arc<Downloads>,
     is_started: AtomicBool,
-    includes_downloads: AtomicBool,
     /// Threads that look at destinations, whose filesystems may never answer.
     file_calls: FilesystemThreads,
     /// Whether the thread that compares runs.
@@ -37,7 +35,6 @@ impl NodeRecovery {
         NodeRecovery {
             downloads,
             is_started: AtomicBool::new(false),
-            includes_downloads: AtomicBool::new(false),
             file_calls: FilesystemThreads::new("destination", 1),
             is_comparing: Arc::default(),
         }
@@ -49,7 +46,9 @@ impl NodeRecovery {
     /// # Errors
     /// The system gives no thread.
     pub(super) fn start(self: &Arc<Self>, includes_downloads: bool) -> Result<(), ClientFault> {
-        self.includes_downloads.fetch_or(includes_downloads, Ordering::SeqCst);
+        if includes_downloads {
+            self.downloads.begin_resuming();
+        }
         self.downloads.shares.core.recovery_wakeup.set();
         if self.is_started.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -81,7 +80,7 @@ impl NodeRecovery {
         let shares = &self.downloads.shares;
         let Some(user) = shares.core.trackers.user() else { return PendingWork::Nothing };
         let pending = restore_shares(shares, &user);
-        match self.includes_downloads.load(Ordering::SeqCst) {
+        match self.downloads.resumes_recorded() {
             true => pending.max(self.resume_downloads(&user)),
             false => pending,
         }
@@ -121,7 +120,7 @@ impl NodeRecovery {
             }
         };
         if let Err(error) = std::thread::Builder::new().name("comparing".into()).spawn(compare) {
-            tracing::warn!("what is at destinations is compared later: the system gives no thread: {error}");
+            tracing::warn!("files at destinations are compared later: the system gives no thread: {error}");
         }
         PendingWork::Retry
     }
@@ -151,13 +150,6 @@ fn resume_each(downloads: &Downloads, user: &str, records: &[DownloadRecord]) ->
         }
     }
     pending
-}
-
-/// Whether there is a file at the destination, which is compared before the download is resumed.
-fn is_destination_occupied(record: &DownloadRecord) -> bool {
-    let existing =
-        Destination::resolve(&record.destination, &record.key.name).and_then(|place| place.existing_entry());
-    matches!(existing, Ok(DestinationEntry::File { .. }))
 }
 
 /// How long to wait after a round, by what it left and how often that was waited for. `None`: until the

@@ -7,22 +7,24 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use engine::Download;
 use engine::proto::manifest::FileKey;
-use engine::stats::{Bottleneck, DownloadPhase, DownloadProgress, ShareStatus, ZeroCopySends};
+use engine::stats::{Bottleneck, DownloadPhase, DownloadProgress, ShareStatus, WaitReason, ZeroCopySends};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::rows::{LatencyRow, ShareRow, TransferFigures, TransferRow, TransferState, ZeroCopyRow};
+use crate::ipc::rows::{
+    LatencyRow, ShareRow, TransferFigures, TransferRow, TransferState, WaitCause, ZeroCopyRow,
+};
 
-/// The row of a download. `paused_because` is why the node paused it (`None` when its user did), `limit_down`
-/// the node's limit in bytes a second.
+/// The row of a download. `absent_user` is its user if the node paused it because that user is not logged in,
+/// `limit_down` the node's limit in bytes a second.
 pub(crate) fn transfer_row(
     key: &FileKey,
     progress: &DownloadProgress,
-    paused_because: Option<&str>,
+    absent_user: Option<&str>,
     limit_down: Option<NonZeroU64>,
 ) -> TransferRow {
-    let (state, cause) = transfer_state(&progress.phase, paused_because);
+    let (state, cause) = transfer_state(&progress.phase, absent_user);
     TransferRow {
         group: key.group.clone(),
         file: key.name.to_string(),
@@ -35,6 +37,8 @@ pub(crate) fn transfer_row(
         duplicate_bytes: progress.duplicate_bytes,
         resumed_bytes: progress.resumed_bytes,
         rate: progress.verified_bytes_per_s,
+        hashed_bytes: progress.check.map_or(0, |check| check.done_bytes),
+        to_hash_bytes: progress.check.map_or(0, |check| check.total_bytes),
         peers: progress.peers,
         pieces_only: false,
         sequential_passes: progress.sequential_passes,
@@ -64,6 +68,8 @@ pub(crate) fn idle_transfer_row(
         duplicate_bytes: 0,
         resumed_bytes: 0,
         rate: 0,
+        hashed_bytes: 0,
+        to_hash_bytes: 0,
         peers: 0,
         pieces_only: false,
         sequential_passes: 0,
@@ -123,26 +129,40 @@ fn overall_rate(progress: &DownloadProgress) -> u64 {
     }
 }
 
-fn transfer_state(
-    phase: &DownloadPhase,
-    paused_because: Option<&str>,
-) -> (TransferState, Option<ClientFault>) {
+fn transfer_state(phase: &DownloadPhase, absent_user: Option<&str>) -> (TransferState, Option<ClientFault>) {
     match phase {
         DownloadPhase::Transferring => (TransferState::Downloading, None),
-        DownloadPhase::Waiting(wait) => (TransferState::Waiting, Some(ClientFault::from(wait))),
-        DownloadPhase::Paused => (
-            TransferState::Paused,
-            paused_because.map(|why| {
-                ClientFault::new(ExitCause::NoProgress, why)
-                    .fix("log in as that user, or `resume` the download")
-            }),
-        ),
+        DownloadPhase::Waiting(wait) => {
+            (TransferState::Waiting { waits_for: wait_cause(wait) }, Some(ClientFault::from(wait)))
+        }
+        DownloadPhase::Paused => match absent_user {
+            Some(user) => {
+                (TransferState::Waiting { waits_for: WaitCause::Login }, Some(user_absent_fault(user)))
+            }
+            None => (TransferState::Paused, None),
+        },
         DownloadPhase::Checking => (TransferState::Checking, None),
         DownloadPhase::Syncing => (TransferState::Syncing, None),
         DownloadPhase::Durable => (TransferState::Complete, None),
         DownloadPhase::Failed(failure) => (TransferState::Failed, Some(ClientFault::from(failure))),
         DownloadPhase::Cancelled => (TransferState::Cancelled, None),
     }
+}
+
+fn wait_cause(wait: &WaitReason) -> WaitCause {
+    match wait {
+        WaitReason::NoPeers { .. } | WaitReason::BadPieces { .. } | WaitReason::SourceChanged { .. } => {
+            WaitCause::Peers
+        }
+        WaitReason::DiskFull { .. } | WaitReason::QuotaFull { .. } | WaitReason::Io(_) => WaitCause::Disk,
+        WaitReason::Ticket => WaitCause::Ticket,
+    }
+}
+
+/// The reason why a download waits while its user is not logged in.
+pub(crate) fn user_absent_fault(user: &str) -> ClientFault {
+    ClientFault::new(ExitCause::NoProgress, format!("its user {user} is not logged in here"))
+        .fix(format!("`login {user}`"))
 }
 
 /// The row of a share that is not served, with the reason.
@@ -186,7 +206,7 @@ fn whole_ms(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use engine::stats::{DownloadFailure, WaitReason};
+    use engine::stats::DownloadFailure;
 
     use super::*;
 
@@ -201,6 +221,22 @@ mod tests {
         );
         let false_manifest = DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() };
         assert_eq!(exit(DownloadPhase::Failed(false_manifest)), Some(ExitCause::Corrupt));
+    }
+
+    #[test]
+    fn only_a_pause_by_the_user_is_shown_as_one() {
+        let state = |phase: DownloadPhase, absent| transfer_state(&phase, absent).0;
+        let waits = |waits_for| TransferState::Waiting { waits_for };
+        assert_eq!(state(DownloadPhase::Paused, None), TransferState::Paused);
+        assert_eq!(state(DownloadPhase::Paused, Some("bob")), waits(WaitCause::Login));
+        let disk = WaitReason::DiskFull { needed: 2, free: 1, directory: "/d".into() };
+        for (wait, cause) in [
+            (WaitReason::BadPieces { missing: 1 }, WaitCause::Peers),
+            (disk, WaitCause::Disk),
+            (WaitReason::Ticket, WaitCause::Ticket),
+        ] {
+            assert_eq!(state(DownloadPhase::Waiting(wait), None), waits(cause));
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::commands::node_access::{self, NodeAccess};
 use crate::commands::{self, CommandContext};
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::connection::NodeConnection;
+use crate::ipc::protocol::{NodeAnswer, NodeRequest};
+use crate::ipc::rows::NodeStatus;
 use crate::limits;
 use crate::node::state_dir;
 use crate::plan::ClientPlan;
@@ -59,6 +61,13 @@ pub(crate) fn run_prompt(
         running.record_problems().iter().for_each(|trouble| screen.show_note(trouble));
     } else {
         screen.show_note(&format!("attached to the node that runs as process {}", connection.pid()));
+    }
+    if let NodeAnswer::Node(NodeStatus { user: Some(user), .. }) =
+        connection.request(&NodeRequest::Status, &mut |_| Ok(()))?
+    {
+        screen.show_note(&format!(
+            "{user} is logged in here; another user at the same time needs another state directory: `--state DIR`"
+        ));
     }
     screen.show_note("`help` shows the commands, `quit` leaves");
     let mut lines = open_editor(plan, RemoteNames::of_node(open_connection(plan, &node)?)?)?;

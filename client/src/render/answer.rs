@@ -10,7 +10,7 @@ use rustix::termios::tcgetwinsize;
 
 use super::{figures, transfer};
 use crate::ipc::protocol::NodeAnswer;
-use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow};
+use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, WaitingSharesRow};
 use crate::limits;
 use crate::printable::{escape_line, make_printable, show_name, show_path};
 use crate::quoting;
@@ -50,6 +50,10 @@ pub(crate) fn answer_text(answer: &NodeAnswer, form: TextForm) -> String {
         (NodeAnswer::Peers { peers, .. }, TextForm::Terminal { columns }) => {
             format_table(&["peer", "has"], peers, peer_cells, columns)
         }
+        (NodeAnswer::Downloads { downloads }, form) => {
+            let lines: Vec<_> = downloads.iter().map(transfer::listing_cells).collect();
+            labelled_text(&lines, TRANSFER_MARK_COLUMNS, form)
+        }
         (NodeAnswer::Node(node), form) => labelled_text(&node_lines(node), STATUS_LABEL_COLUMNS, form),
         (answer, _) => join_lines(answer_lines(answer)),
     }
@@ -79,8 +83,9 @@ fn answer_lines(answer: &NodeAnswer) -> Vec<String> {
             show_path(path),
             figures::format_size(*size_bytes)
         )],
-        NodeAnswer::Downloads { downloads } => downloads.iter().map(transfer::transfer_line).collect(),
-        NodeAnswer::Node(_) => unreachable!("the status has labels and is rendered apart"),
+        NodeAnswer::Downloads { .. } | NodeAnswer::Node(_) => {
+            unreachable!("downloads and the status have labels and are rendered apart")
+        }
     }
 }
 
@@ -116,6 +121,9 @@ fn join_lines(lines: impl IntoIterator<Item = String>) -> String {
 
 /// Columns of the labels of `status`.
 const STATUS_LABEL_COLUMNS: usize = 9;
+
+/// Columns of the marks of `show_downloads`.
+const TRANSFER_MARK_COLUMNS: usize = 3;
 
 /// Blanks beside each cell of a table.
 const CELL_PADDING: u16 = 2;
@@ -229,6 +237,11 @@ fn node_lines(node: &NodeStatus) -> Vec<(&'static str, String)> {
         ("zero copy", format!("{mapped} sent, {copied} copied by the kernel, {} refused", sends.refused))
     }));
     text.extend(node.waits_for.iter().map(|what| ("waits for", what.clone())));
+    for WaitingSharesRow { user, shares } in &node.waiting_shares {
+        let what = if *shares == 1 { "1 share waits" } else { &format!("{shares} shares wait") };
+        let user = quoting::quote_word(user);
+        text.push(("shares", format!("not logged in: {what} for `client login {user}`")));
+    }
     for share in &node.shares {
         let state = match &share.changed {
             Some(why) => format!("not served: {why}"),
@@ -315,6 +328,7 @@ mod tests {
             tracker: None,
             waits_for: vec!["a login".into()],
             shares: vec![],
+            waiting_shares: vec![WaitingSharesRow { user: "u".into(), shares: 3 }],
             downloads: vec![],
             troubles: vec!["a record was lost".into()],
         };
@@ -327,6 +341,7 @@ mod tests {
         let shown = answer_text(&NodeAnswer::Node(node), TextForm::Pipe);
         assert!(shown.contains("waits for a login") && shown.contains("process 7"), "{shown}");
         assert!(shown.contains("trouble   a record was lost"), "{shown}");
+        assert!(shown.contains("shares    not logged in: 3 shares wait for `client login u`"), "{shown}");
     }
 
     /// The text at 60 columns, which every line fits, and the text without its blanks and line ends.

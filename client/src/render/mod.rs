@@ -19,7 +19,7 @@ pub(crate) mod transfer;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use crate::cli::options::ColorOption;
-use crate::exit::ClientFault;
+use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::plan::OutputPlan;
 use crate::printable::escape_lines;
@@ -195,7 +195,12 @@ fn fault_object(fault: &ClientFault, details: Option<(&'static str, serde_json::
 }
 
 fn fault_text(fault: &ClientFault, red: bool) -> String {
-    let head = if red { "\x1b[31merror:\x1b[0m" } else { "error:" };
+    let head = match (fault.exit, red) {
+        // What the user ended is no error.
+        (ExitCause::Interrupted, _) => "stopped:",
+        (_, true) => "\x1b[31merror:\x1b[0m",
+        (_, false) => "error:",
+    };
     let message = escape_lines(&fault.message);
     match &fault.fix {
         Some(fix) => format!("{head} {message}\n  next: {}\n", escape_lines(fix)),
@@ -206,13 +211,14 @@ fn fault_text(fault: &ClientFault, red: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::ExitCause;
 
     #[test]
     fn an_error_says_what_happened_and_what_to_do() {
         let fault = ClientFault::new(ExitCause::NotFound, "no file `x`").fix("list_files g");
         assert_eq!(fault_text(&fault, false), "error: no file `x`\n  next: list_files g\n");
         assert!(fault_text(&fault, true).starts_with("\x1b[31m"));
+        let stopped = ClientFault::new(ExitCause::Interrupted, "f has 1 of 2 GiB");
+        assert_eq!(fault_text(&stopped, true), "stopped: f has 1 of 2 GiB\n");
         let hostile = ClientFault::new(ExitCause::NotFound, "a\x1b[2J\r\nb").fix("c\u{7}");
         assert_eq!(fault_text(&hostile, false), "error: a\\u{1b}[2J\\r\nb\n  next: c\\u{7}\n");
     }

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use engine::proto::rate::RateMeter;
+use engine::proto::time::Moment;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{figures, transfer};
+use super::transfer;
 use crate::ipc::protocol::NodeEvent;
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::limits;
@@ -18,16 +20,40 @@ pub(crate) struct ProgressLine {
     terminal: bool,
     bar: Option<ProgressBar>,
     last: Option<(Instant, String)>,
+    rate: Option<WorkRate>,
+}
+
+/// The rate of one work that is shown.
+struct WorkRate {
+    /// The activity and its file.
+    what: String,
+    began: Instant,
+    done_bytes: u64,
+    meter: RateMeter,
+}
+
+impl WorkRate {
+    fn new(what: String, began: Instant, done_bytes: u64) -> WorkRate {
+        WorkRate { what, began, done_bytes, meter: RateMeter::new(Moment::default()) }
+    }
+
+    /// Bytes a second; 0 until they are known.
+    fn measure(&mut self, now: Instant, done_bytes: u64) -> u64 {
+        let moment = Moment::at(now.duration_since(self.began));
+        self.meter.add(moment, done_bytes.saturating_sub(self.done_bytes));
+        self.done_bytes = done_bytes;
+        self.meter.rate(moment).unwrap_or(0)
+    }
 }
 
 impl ProgressLine {
     pub(crate) fn new(terminal: bool) -> ProgressLine {
-        ProgressLine { terminal, bar: None, last: None }
+        ProgressLine { terminal, bar: None, last: None, rate: None }
     }
 
     /// Shows the progress of an event.
     pub(crate) fn show(&mut self, event: &NodeEvent, now: Instant) {
-        let Some((done, total, text)) = progress_figures(event) else { return };
+        let Some((done, total, text)) = self.progress_figures(event, now) else { return };
         if self.terminal {
             let bar = self.bar.get_or_insert_with(new_bar);
             bar.update(|state| {
@@ -48,11 +74,31 @@ impl ProgressLine {
         self.last = None;
     }
 
+    /// Done and total bytes, and the text.
+    fn progress_figures(&mut self, event: &NodeEvent, now: Instant) -> Option<(u64, u64, String)> {
+        let (file, done, total) = match event {
+            NodeEvent::Hashing { file, done_bytes, total_bytes }
+            | NodeEvent::Listing { file, done_bytes, total_bytes }
+            | NodeEvent::Comparing { file, done_bytes, total_bytes } => (file, *done_bytes, *total_bytes),
+            NodeEvent::Transfer(row) => {
+                return Some((row.verified_bytes, row.total_bytes, escape_line(&transfer_text(row))));
+            }
+            NodeEvent::Notice { .. } => return None,
+        };
+        let what = format!("{} {file}", event_kind(event));
+        let is_same = |rate: &WorkRate| rate.what == what && rate.done_bytes <= done;
+        let mut rate = self.rate.take().filter(is_same).unwrap_or_else(|| WorkRate::new(what, now, done));
+        let bytes_per_s = rate.measure(now, done);
+        let text = format!("{}  {}", rate.what, transfer::work_text(done, total, bytes_per_s));
+        self.rate = Some(rate);
+        Some((done, total, text))
+    }
+
     /// The plain line if one is due: at the start, at intervals, and when the activity changes.
     fn plain_line(&mut self, event: &NodeEvent, text: String, now: Instant) -> Option<String> {
         let every = Duration::from_millis(match event {
             NodeEvent::Transfer(TransferRow {
-                state: TransferState::Waiting | TransferState::Paused,
+                state: TransferState::Waiting { .. } | TransferState::Paused,
                 ..
             }) => limits::PLAIN_WAITING_EVERY_MS,
             _ => limits::PLAIN_PROGRESS_EVERY_MS,
@@ -72,32 +118,6 @@ impl ProgressLine {
 fn new_bar() -> ProgressBar {
     let style = ProgressStyle::with_template(TEMPLATE).expect("the template is a constant and is tested");
     ProgressBar::new(1).with_style(style)
-}
-
-fn progress_figures(event: &NodeEvent) -> Option<(u64, u64, String)> {
-    let share = |what: &str, file: &str, done: u64, total: u64| {
-        let text = format!(
-            "{what} {file}  {}%  {}",
-            figures::whole_percent(done, total),
-            figures::format_size(total)
-        );
-        Some((done, total, text))
-    };
-    match event {
-        NodeEvent::Hashing { file, done_bytes, total_bytes } => {
-            share("hashing", file, *done_bytes, *total_bytes)
-        }
-        NodeEvent::Listing { file, done_bytes, total_bytes } => {
-            share("listing", file, *done_bytes, *total_bytes)
-        }
-        NodeEvent::Comparing { file, done_bytes, total_bytes } => {
-            share("comparing", file, *done_bytes, *total_bytes)
-        }
-        NodeEvent::Transfer(now) => {
-            Some((now.verified_bytes, now.total_bytes, escape_line(&transfer_text(now))))
-        }
-        NodeEvent::Notice { .. } => None,
-    }
 }
 
 fn transfer_text(now: &TransferRow) -> String {
@@ -144,15 +164,16 @@ mod tests {
         let mut line = ProgressLine::new(false);
         let start = crate::clock::now();
         let mut shown = |event: &NodeEvent, after_ms| {
-            let text = progress_figures(event).unwrap().2;
-            line.plain_line(event, text, start + Duration::from_millis(after_ms))
+            let now = start + Duration::from_millis(after_ms);
+            let text = line.progress_figures(event, now).unwrap().2;
+            line.plain_line(event, text, now)
         };
         assert_eq!(shown(&hashing(0), 0).as_deref(), Some("hashing f  0%  200 B"));
         assert_eq!(shown(&hashing(50), 1_000), None);
-        assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B"));
+        assert_eq!(shown(&hashing(100), 5_000).as_deref(), Some("hashing f  50%  200 B  12 B/s  ETA 9s"));
         let comparing = NodeEvent::Comparing { file: "f".into(), done_bytes: 0, total_bytes: 1 };
         assert!(shown(&comparing, 5_001).is_some(), "something else has begun");
-        let waiting = NodeEvent::Transfer(transfer::tests::transfer(TransferState::Waiting));
+        let waiting = NodeEvent::Transfer(transfer::tests::transfer(transfer::tests::WAITING));
         assert!(shown(&waiting, 6_000).is_some());
         assert_eq!(shown(&waiting, 35_000), None, "it waits on, and that is known");
         assert!(shown(&waiting, 36_000).is_some());

@@ -6,29 +6,54 @@ use super::figures;
 use crate::ipc::rows::{TransferRow, TransferState};
 use crate::printable::show_path;
 
-/// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[P] [group] file (reason)`,
-/// `[F] [group] file (reason)`.
+/// The mark of [`transfer_line`], and the rest of it with the file's length and its destination.
+pub(crate) fn listing_cells(transfer: &TransferRow) -> (String, String) {
+    let (size, path) = (figures::format_size(transfer.total_bytes), show_path(&transfer.path));
+    let line = transfer_line(transfer);
+    let (mark, text) = line.split_once(' ').expect("a line begins with its mark");
+    (mark.to_owned(), format!("{text}  {size}  {path}"))
+}
+
+/// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[W] [group] file (what it waits for)`,
+/// `[P] [group] file (by you)`, `[F] [group] file (reason)`.
 pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
     let name = format!("[{}] {}", transfer.group, transfer.file);
     match transfer.state {
         TransferState::Downloading => format!("[D] {name}  {}", progress_text(transfer)),
         // `sequential_passes` counts a pass when it begins. Data of an earlier attempt is hashed before any pass.
-        TransferState::Checking if transfer.sequential_passes == 0 => {
-            format!("[D] {name}  {}  checking what an earlier attempt left", percent_text(transfer))
+        TransferState::Checking => {
+            let what = match transfer.sequential_passes {
+                0 => "checking what an earlier attempt left",
+                _ => "proving the whole",
+            };
+            // The counted bytes are those of the check, once it has begun.
+            let (done, total) = match transfer.to_hash_bytes {
+                0 => (transfer.verified_bytes, transfer.total_bytes),
+                total => (transfer.hashed_bytes, total),
+            };
+            format!("[D] {name}  {what}  {}", work_text(done, total, transfer.rate))
         }
-        TransferState::Checking => format!("[D] {name}  {}  proving the whole", percent_text(transfer)),
         TransferState::Comparing => {
             let path = show_path(&transfer.path);
-            format!("[D] {name}  {}  comparing what is at {path}", percent_text(transfer))
+            format!("[W] {name}  {}  comparing {path}", percent_text(transfer))
         }
         TransferState::Syncing => format!("[D] {name}  {}  flushing to disk", percent_text(transfer)),
         TransferState::Complete => format!("[C] {name}"),
-        TransferState::Waiting | TransferState::Paused => {
-            format!("[P] {name} ({})", state_reason(transfer, "by you"))
-        }
+        TransferState::Waiting { .. } => format!("[W] {name} ({})", state_reason(transfer, "waiting")),
+        TransferState::Paused => format!("[P] {name} (by you)"),
         TransferState::Failed => format!("[F] {name} ({})", state_reason(transfer, "failed")),
         TransferState::Cancelled => format!("[F] {name} (cancelled)"),
     }
+}
+
+/// A part of `total` bytes that are hashed or listed: `38%  100.0 GiB  1.1 GiB/s  ETA 55s`. The rate is 0 until it is known.
+pub(crate) fn work_text(done: u64, total: u64, rate: u64) -> String {
+    let mut parts = vec![format!("{}%", figures::whole_percent(done, total)), figures::format_size(total)];
+    if rate > 0 {
+        parts.push(figures::format_rate(rate));
+        parts.extend(figures::format_eta(total.saturating_sub(done), rate).map(|eta| format!("ETA {eta}")));
+    }
+    parts.join("  ")
 }
 
 /// `38%  1.1 GiB/s  3 peers  ETA 55s`; `38%  connecting` while no peer is found yet.
@@ -75,6 +100,13 @@ pub(crate) fn summarize_transfer(transfer: &TransferRow) -> String {
     parts.join("; ")
 }
 
+/// `38.0 GiB of 100.0 GiB (38%) downloaded`.
+pub(crate) fn amount_text(transfer: &TransferRow) -> String {
+    let (done, total) =
+        (figures::format_size(transfer.verified_bytes), figures::format_size(transfer.total_bytes));
+    format!("{done} of {total} ({}) downloaded", percent_text(transfer))
+}
+
 fn percent_text(transfer: &TransferRow) -> String {
     format!("{}%", figures::whole_percent(transfer.verified_bytes, transfer.total_bytes))
 }
@@ -87,6 +119,9 @@ fn state_reason(transfer: &TransferRow, otherwise: &str) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::exit::{ClientFault, ExitCause};
+    use crate::ipc::rows::WaitCause;
+
+    pub(crate) const WAITING: TransferState = TransferState::Waiting { waits_for: WaitCause::Peers };
 
     /// A download in progress.
     pub(crate) fn transfer(state: TransferState) -> TransferRow {
@@ -102,6 +137,8 @@ pub(crate) mod tests {
             duplicate_bytes: 0,
             resumed_bytes: 0,
             rate: 1_210_438_942,
+            hashed_bytes: 0,
+            to_hash_bytes: 0,
             peers: 3,
             pieces_only: false,
             sequential_passes: 0,
@@ -131,24 +168,36 @@ pub(crate) mod tests {
             (transfer(TransferState::Complete), "[C] [group] file"),
             (transfer(TransferState::Paused), "[P] [group] file (by you)"),
             (
-                because(TransferState::Waiting, "no peer has what is missing"),
-                "[P] [group] file (no peer has what is missing)",
+                because(WAITING, "no peer has what is missing"),
+                "[W] [group] file (no peer has what is missing)",
             ),
             (because(TransferState::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
             (transfer(TransferState::Cancelled), "[F] [group] file (cancelled)"),
-            (transfer(TransferState::Comparing), "[D] [group] file  38%  comparing what is at /d/file"),
+            (transfer(TransferState::Comparing), "[W] [group] file  38%  comparing /d/file"),
             (
                 transfer(TransferState::Checking),
-                "[D] [group] file  38%  checking what an earlier attempt left",
+                "[D] [group] file  checking what an earlier attempt left  38%  100.0 GiB  1.1 GiB/s  ETA 55s",
             ),
             (
-                TransferRow { sequential_passes: 1, ..transfer(TransferState::Checking) },
-                "[D] [group] file  38%  proving the whole",
+                TransferRow {
+                    sequential_passes: 1,
+                    hashed_bytes: 1 << 30,
+                    to_hash_bytes: 2 << 30,
+                    rate: 0,
+                    ..transfer(TransferState::Checking)
+                },
+                "[D] [group] file  proving the whole  50%  2.0 GiB",
             ),
             (transfer(TransferState::Syncing), "[D] [group] file  38%  flushing to disk"),
         ] {
             assert_eq!(transfer_line(&transfer), wanted);
         }
+    }
+
+    #[test]
+    fn the_list_has_size_and_destination() {
+        let (mark, text) = listing_cells(&transfer(TransferState::Complete));
+        assert_eq!((&*mark, &*text), ("[C]", "[group] file  100.0 GiB  /d/file"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn a_description_that_never_ends_is_refused() {
     // Parts without pieces, each naming a next one.
     let rig = TestRig::with_tracker_at(lying_tracker(|_| description(&[], 1)));
     let ended = bob(&rig).run(["download_file", "g", "f", "copy"]).expect(13);
-    assert!(ended.err.contains("do not go on"), "{}", ended.err);
+    assert!(ended.err.contains("do not follow one another"), "{}", ended.err);
 
     // More and more pieces of a file that has one.
     let told = AtomicU32::new(0);

@@ -256,18 +256,16 @@ impl UserHome {
     pub(crate) fn serve_and_hear(&self) -> (RunningNode, Heard) {
         let mut command = self.command(["serve", "--listen", "127.0.0.1"]);
         let (mut child, line) = started(command.stderr(Stdio::piped()));
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let text = Arc::new(Mutex::new(String::new()));
-        let so_far = Arc::clone(&text);
-        let reader = std::thread::spawn(move || {
-            let mut line = String::new();
-            while stderr.read_line(&mut line).unwrap() > 0 {
-                so_far.lock().unwrap().push_str(&line);
-                line.clear();
-            }
-        });
+        let heard = Heard::from(&mut child);
         let address = line.strip_prefix("node listening on ").and_then(|text| text.parse().ok()).unwrap();
-        (RunningNode { child, address }, Heard { text, reader })
+        (RunningNode { child, address }, heard)
+    }
+
+    /// Starts a command, with its stderr.
+    pub(crate) fn start_and_hear(&self, words: &[&str]) -> (RunningNode, Heard) {
+        let mut child = self.command(words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let heard = Heard::from(&mut child);
+        (RunningNode { child, address: ([0, 0, 0, 0], 0).into() }, heard)
     }
 
     /// The output of `status --json`.
@@ -333,6 +331,20 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
+    fn from(child: &mut Child) -> Heard {
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let text = Arc::new(Mutex::new(String::new()));
+        let so_far = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap() > 0 {
+                so_far.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        Heard { text, reader }
+    }
+
     /// Whether the process has written `text`. Output that is not written yet is lost at a kill.
     pub(crate) fn has(&self, text: &str) -> bool {
         self.text.lock().unwrap().contains(text)

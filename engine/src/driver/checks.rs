@@ -1,18 +1,21 @@
-//! Hashing for downloads off the workers: pieces that an earlier attempt left on the disk, and pieces of zeros.
+//! Hashing for downloads off the workers: what an earlier attempt or another program left in the partial file, and pieces of
+//! zeros. Also looks whether the file is still there and unchanged.
 //!
 //! Invariant: nothing counts as held unless it was verified here, or its record says that it was verified and is durable.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::download::ActiveDownload;
+use super::download::{ActiveDownload, clear_zero_pieces};
 use super::limits::VERIFY_BATCH;
 use super::rewrite::{PiecePlace, read_places};
 use super::threads::{WorkKind, WorkThreads};
 use super::verify::link_check;
 use crate::hash::{HashVerdict, Hasher, PieceJob};
 use crate::proto::units::{PIECE_BYTES, PieceIndex};
-use crate::storage::error::StorageError;
+use crate::stats::DownloadFailure;
+use crate::storage::error::{StorageError, StorageErrorKind};
 
 /// Starts the check of what an earlier attempt left. The download fetches nothing before the check
 /// has ended.
@@ -25,15 +28,77 @@ pub(crate) fn start_check(
     let download = Arc::clone(download);
     let work = move || {
         check_pieces(&download, &to_check, hasher);
-        download.finish_check();
+        end_check(&download);
     };
     threads.submit(WorkKind::Check, work)
 }
 
-fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hasher) {
-    if download.is_over() {
+/// As [`start_check`], of a file that another program has changed.
+pub(crate) fn start_recheck(
+    download: &Arc<ActiveDownload>,
+    to_check: Vec<PieceIndex>,
+    hasher: Hasher,
+    threads: &WorkThreads,
+) -> io::Result<()> {
+    let download = Arc::clone(download);
+    let work = move || {
+        let (file, path) = (&download.key, download.partial_path());
+        tracing::warn!(%file, path = %path.display(), "another program has changed the partial file; checking all of it");
+        match accept_changed_file(&download) {
+            Ok(()) => check_pieces(&download, &to_check, hasher),
+            Err(error) => download.fail(DownloadFailure::Io(error.to_string())),
+        }
+        end_check(&download);
+    };
+    threads.submit(WorkKind::Check, work)
+}
+
+fn accept_changed_file(download: &ActiveDownload) -> Result<(), StorageError> {
+    // The record on the disk names a state that the file no longer has.
+    download.journal.forget_pieces();
+    download.target.accept_changes()?;
+    clear_zero_pieces(&download.target, &download.manifest)?;
+    download.zeros_restored();
+    Ok(())
+}
+
+fn end_check(download: &ActiveDownload) {
+    examine_file(download);
+    download.finish_check();
+}
+
+/// Looks on another thread whether the partial file is still where it was created and unchanged, unless one is looking.
+pub(crate) fn start_examination(download: &Arc<ActiveDownload>, threads: &WorkThreads) {
+    if download.is_examined.swap(true, Ordering::AcqRel) {
         return;
     }
+    let examined = Arc::clone(download);
+    let work = move || {
+        examine_file(&examined);
+        examined.is_examined.store(false, Ordering::Release);
+    };
+    if threads.submit(WorkKind::Examination, work).is_err() {
+        download.is_examined.store(false, Ordering::Release);
+    }
+}
+
+fn examine_file(download: &ActiveDownload) {
+    match download.target.examine() {
+        Err(error) if error.kind.is_lost_name() || matches!(error.kind, StorageErrorKind::ChangedOutside) => {
+            download.storage_failed(&error);
+        }
+        // The next write or flush reports a disk that fails.
+        Err(error) => tracing::debug!(%error, "cannot examine a partial file"),
+        Ok(()) => {}
+    }
+}
+
+fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hasher) {
+    if download.is_check_over() {
+        return;
+    }
+    let geometry = download.manifest.geometry();
+    download.begin_check(to_check.iter().map(|index| u64::from(geometry.piece_len(*index))).sum());
     let mut buffers = vec![vec![0; PIECE_BYTES as usize]; VERIFY_BATCH];
     for batch in to_check.chunks(VERIFY_BATCH) {
         // Each piece is read at its own index.
@@ -47,15 +112,15 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
         for ((index, verdict), bytes) in verdicts.into_iter().zip(&buffers) {
             let length = download.manifest.geometry().piece_len(index);
             checked_bytes += u64::from(length);
-            // For the transfer a link that was not checked counts as matching; the record claims only checked links.
-            if verdict.digest_holds && keep_found(download, index, &bytes[..length as usize], verdict) {
+            // For the transfer a link that was not checked counts as matching.
+            if verdict.digest_holds && keep_found(download, index, &bytes[..length as usize]) {
                 found.push((index, verdict.link_holds != Some(false)));
             } else {
                 download.journal.note_missing(index);
             }
         }
         download.pieces_found(&found, checked_bytes);
-        if download.is_over() {
+        if download.is_check_over() {
             return;
         }
     }
@@ -65,7 +130,7 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
             tracing::warn!(%error, "cannot copy pieces that are held at another index; fetching them instead");
             return;
         }
-        if download.is_over() {
+        if download.is_check_over() {
             return;
         }
     }
@@ -73,7 +138,7 @@ fn check_pieces(download: &ActiveDownload, to_check: &[PieceIndex], hasher: Hash
 
 /// Keeps a piece that matches; `false` when it could not be written. A piece that the journal notes as begun is written
 /// again, because it may be right in the page cache only.
-fn keep_found(download: &ActiveDownload, index: PieceIndex, bytes: &[u8], verdict: HashVerdict) -> bool {
+fn keep_found(download: &ActiveDownload, index: PieceIndex, bytes: &[u8]) -> bool {
     if download.journal.is_begun(index) {
         let offset = download.manifest.geometry().offset(index);
         let written = download
@@ -87,7 +152,7 @@ fn keep_found(download: &ActiveDownload, index: PieceIndex, bytes: &[u8], verdic
             return false;
         }
     }
-    download.journal.note_written(index, verdict.link_holds == Some(true));
+    download.journal.note_written(index);
     true
 }
 
@@ -134,7 +199,7 @@ fn copy_pieces(
         download.journal.note_begun(index)?;
         let bytes = &buffer[..geometry.piece_len(index) as usize];
         download.target.write_piece(geometry.offset(index), bytes)?;
-        download.journal.note_written(index, verdict.link_holds == Some(true));
+        download.journal.note_written(index);
         copied.push((index, verdict.link_holds != Some(false)));
     }
     download.pieces_found(&copied, 0);

@@ -4,16 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checks::{start_examination, start_recheck};
 use super::download::{ActiveDownload, DriveStep};
 use super::finish::{fail_download, finish_download};
 use super::flush::is_flush_due;
 use super::jobs::{EngineWorkers, WorkerJob};
-use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS};
+use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS, EXAMINE_EVERY_MS};
 use super::shares::Share;
 use super::worker_state::WorkerState;
 use crate::proto::DisconnectReason;
 use crate::proto::units::PIECE_BYTES;
-use crate::stats::{DownloadPhase, WaitReason};
+use crate::stats::{DownloadFailure, DownloadPhase, WaitReason};
 
 /// Drives a download until its end.
 pub(crate) async fn drive_download(
@@ -23,6 +24,7 @@ pub(crate) async fn drive_download(
 ) {
     let _detach = DetachOnDrop(&download);
     let mut disk_retry_at = None;
+    let mut examine_at = worker.context.clock.now().plus_ms(EXAMINE_EVERY_MS);
     loop {
         let local_stall = worker.context.stalls.is_any_stalled(worker.context.clock.now());
         match download.poll(local_stall) {
@@ -35,6 +37,13 @@ pub(crate) async fn drive_download(
             DriveStep::Finish { is_unverified } => {
                 if finish_download(&worker.context, &download, is_unverified).await {
                     return;
+                }
+            }
+            DriveStep::Check(pieces) => {
+                let context = &worker.context;
+                if let Err(error) = start_recheck(&download, pieces, context.hasher, &context.threads) {
+                    let failure = DownloadFailure::Io(format!("no thread to check the file with: {error}"));
+                    return fail_download(context, &download, failure);
                 }
             }
             DriveStep::Cancelled => return cancel_download(&worker, &download),
@@ -53,6 +62,11 @@ pub(crate) async fn drive_download(
                 disk_retry_at = None;
                 retry_disk(&worker, &download);
             }
+        }
+        let now = worker.context.clock.now();
+        if now >= examine_at {
+            examine_at = now.plus_ms(EXAMINE_EVERY_MS);
+            start_examination(&download, &worker.context.threads);
         }
         if is_flush_due(&download) {
             worker.context.flusher.submit(&download);

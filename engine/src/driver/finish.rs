@@ -53,6 +53,11 @@ pub(super) fn fail_download(context: &NodeContext, download: &ActiveDownload, fa
     if let Some(share) = download.share() {
         context.shares.remove_if_current(&share);
     }
+    if matches!(failure, DownloadFailure::FileLost { .. })
+        && let Err(error) = download.journal.remove()
+    {
+        tracing::debug!(%error, "cannot remove the record of a partial file that is lost");
+    }
     download.enter_phase(DownloadPhase::Failed(failure));
 }
 
@@ -142,9 +147,10 @@ fn finish_failure(download: &ActiveDownload, error: &StorageError) -> Result<Fin
     // The partial file stays, so its record or its suspects have to be up to date.
     let recorded = record_download(download);
     match error.kind {
-        StorageErrorKind::NoSpace { .. } | StorageErrorKind::QuotaFull { .. } => {
-            Ok(postpone_finish(download, error))
-        }
+        StorageErrorKind::NoSpace { .. }
+        | StorageErrorKind::QuotaFull { .. }
+        | StorageErrorKind::ChangedOutside => Ok(postpone_finish(download, error)),
+        ref kind if kind.is_lost_name() => Ok(postpone_finish(download, error)),
         // As after any other failed flush: this one failed, or the record's a moment before.
         _ if error.kind.is_in_system() && recorded.is_err() && download.journal.has_suspect_pieces() => {
             Ok(postpone_finish(download, error))
@@ -156,7 +162,7 @@ fn finish_failure(download: &ActiveDownload, error: &StorageError) -> Result<Fin
     }
 }
 
-/// Waits for the disk to recover: then suspects are written again, and the last steps are taken again.
+/// Waits for the disk to recover, or for the file to be checked: then the last steps are taken again.
 fn postpone_finish(download: &ActiveDownload, error: &StorageError) -> FinishOutcome {
     tracing::warn!(%error, file = %download.key, "cannot make fetched pieces durable now");
     download.storage_failed(error);
@@ -175,6 +181,7 @@ fn hash_whole_file(
     }
     let source = download.target.reader()?;
     source.advise_sequential();
+    download.begin_check(length);
     let step = u64::from(PIECE_BYTES);
     let mut start = 0;
     while start < length {
@@ -183,6 +190,7 @@ fn hash_whole_file(
         }
         let end = (start + step).min(length);
         source.with_bytes(start..end, |bytes| pass.update(bytes))?;
+        download.add_checked(end - start);
         start = end;
     }
     Ok(Some(pass.finish()))

@@ -58,9 +58,11 @@ pub(crate) fn flush_download(download: &ActiveDownload, hasher: Hasher) {
 /// Flushes what was written, then records it. Pieces that the previous record claimed may leave the page cache. Blocks.
 pub(crate) fn record_download(download: &ActiveDownload) -> Result<(), StorageError> {
     let claim = || {
+        let file_state = download.target.settled_state();
         download.with_transfer(|transfer, _| RecordClaim {
             links_hold: transfer.is_chain_intact(),
             exact_length: transfer.exact_length(),
+            file_state,
         })
     };
     let recorded = download.journal.write_record(|| download.target.sync(), claim)?;

@@ -113,6 +113,13 @@ pub(crate) const ZERO_PIECE_CHECKS_AT_ONCE: usize = 2;
 /// not delay all others.
 pub(crate) const FINISHES_AT_ONCE: usize = 4;
 
+/// Partial files that are examined at the same time: a filesystem that hangs delays the others only.
+pub(crate) const EXAMINATIONS_AT_ONCE: usize = 4;
+
+/// How often the partial file of each download is examined, in milliseconds: seldom enough to cost nothing, and soon enough
+/// that little is fetched in vain.
+pub(crate) const EXAMINE_EVERY_MS: u64 = 2_000;
+
 /// Work items of one kind that wait for a thread: one for each download.
 pub(crate) const WORK_WAITING_MAX: usize = DOWNLOADS_MAX;
 

@@ -6,7 +6,7 @@
 //!        │    │ jobs         verify     hashes and writes pieces   ─► download ─► Transfer (proto)
 //!        │    └───────────── drive      a download's own task      ─────┘  └────► Target, ResumeJournal (storage)
 //!        │                    finish        last steps of a download      ┐
-//!        │                    checks        earlier attempts, zero pieces ├ threads of their own
+//!        │                    checks        the partial file, zero pieces ├ threads of their own
 //!        │                    flush, rewrite   durability, records        ┘
 //!        │                    share_verify  watches shared files, hashes doubted ones again
 //!        └─ worker_state: one worker's connections       context: what all workers share

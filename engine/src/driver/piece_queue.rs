@@ -29,8 +29,6 @@ pub(crate) struct BufferedPiece {
 /// A piece whose digest matches.
 pub(crate) struct VerifiedPiece {
     pub(crate) piece: BufferedPiece,
-    /// Its links were checked and hold.
-    pub(crate) link_matches: bool,
 }
 
 /// A queue of one worker's pieces. The number of receive buffers bounds it.

@@ -48,7 +48,7 @@ pub(crate) fn rewrite_suspects(
             if verdict.digest_holds {
                 journal.note_begun(*index)?;
                 target.write_piece(geometry.offset(*index), bytes)?;
-                journal.note_written(*index, false);
+                journal.note_written(*index);
             } else {
                 lost.push(*index);
             }

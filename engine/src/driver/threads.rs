@@ -1,4 +1,4 @@
-//! Threads for blocking work of one download: checks, zero pieces, last steps.
+//! Threads for blocking work of one download: checks, zero pieces, last steps, looks at the partial file.
 //!
 //! ```text
 //!   submit ─► may the lane have another thread? ── yes ─► thread ─► work ─┐
@@ -13,7 +13,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use super::limits::{CHECKS_AT_ONCE, FINISHES_AT_ONCE, WORK_WAITING_MAX, ZERO_PIECE_CHECKS_AT_ONCE};
+use super::limits::{
+    CHECKS_AT_ONCE, EXAMINATIONS_AT_ONCE, FINISHES_AT_ONCE, WORK_WAITING_MAX, ZERO_PIECE_CHECKS_AT_ONCE,
+};
 use crate::abort::AbortOnPanic;
 use crate::lock::lock;
 
@@ -26,6 +28,8 @@ pub(crate) enum WorkKind {
     Holes,
     /// Take the last steps.
     Finish,
+    /// Look whether the partial file is still there and unchanged.
+    Examination,
 }
 
 impl WorkKind {
@@ -34,6 +38,7 @@ impl WorkKind {
             WorkKind::Check => CHECKS_AT_ONCE,
             WorkKind::Holes => ZERO_PIECE_CHECKS_AT_ONCE,
             WorkKind::Finish => FINISHES_AT_ONCE,
+            WorkKind::Examination => EXAMINATIONS_AT_ONCE,
         }
     }
 
@@ -42,6 +47,7 @@ impl WorkKind {
             WorkKind::Check => "resume",
             WorkKind::Holes => "holes",
             WorkKind::Finish => "finish",
+            WorkKind::Examination => "examine",
         }
     }
 }
@@ -55,7 +61,7 @@ pub(crate) struct WorkThreads(Arc<Mutex<WorkThreadsState>>);
 #[derive(Default)]
 struct WorkThreadsState {
     /// By the number of the lane.
-    lanes: [WorkQueue; 3],
+    lanes: [WorkQueue; 4],
     running: Vec<JoinHandle<()>>,
     is_stopped: bool,
 }

@@ -67,8 +67,7 @@ async fn verify_batch(worker: &WorkerState, batch: Vec<BufferedPiece>) {
             continue;
         }
         download.cost.piece_verified(worker.number, clock.now(), received.requested_at);
-        let link_matches = received.check_links && verdict.links_match;
-        worker.to_write.push(VerifiedPiece { piece, link_matches });
+        worker.to_write.push(VerifiedPiece { piece });
     }
 }
 
@@ -115,7 +114,7 @@ async fn for_each_set<T>(jobs: impl Iterator<Item = T>, mut work: impl FnMut(Vec
 
 /// Writes a verified piece at all its indices, unless the download ends meanwhile.
 async fn write_verified(worker: &WorkerState, verified: VerifiedPiece) {
-    let VerifiedPiece { piece, link_matches } = verified;
+    let VerifiedPiece { piece } = verified;
     let (clock, download, received) = (worker.context.clock, &piece.download, &piece.received);
     let mut result = Ok(());
     let mut left = received.copies.len();
@@ -125,7 +124,7 @@ async fn write_verified(worker: &WorkerState, verified: VerifiedPiece) {
         }
         let start = clock.now();
         let busy = (worker.busy.mark_busy(start), download.write_busy.mark_busy(start));
-        result = write_copies(worker, &piece, &indices, link_matches);
+        result = write_copies(worker, &piece, &indices);
         drop(busy);
         download.cost.writing_us.fetch_add(clock.now().micros_since(start), Ordering::Relaxed);
         left -= indices.len();
@@ -176,7 +175,6 @@ fn write_copies(
     worker: &WorkerState,
     piece: &BufferedPiece,
     indices: &[PieceIndex],
-    link_matches: bool,
 ) -> Result<(), StorageError> {
     let download = &piece.download;
     let geometry = Geometry::longest(download.manifest.pieces());
@@ -184,7 +182,7 @@ fn write_copies(
         download.journal.note_begun(*index)?;
         let offset = geometry.offset(*index);
         download.target.write_piece(offset, piece.buffer.as_range(0..piece.length))?;
-        download.journal.note_written(*index, link_matches);
+        download.journal.note_written(*index);
         // The last piece of each aligned range starts its write-back, also when others of the range are missing: it is
         // advice, and the flush is what counts.
         let end = offset + piece.length as u64;

@@ -304,6 +304,15 @@ impl PeerTable {
         self.connected_peer(number).remove_connection(was_open);
     }
 
+    /// Every peer that is not banned may be called now, and earlier failures lengthen no pause.
+    pub(super) fn end_pauses(&mut self, now: Moment) {
+        for peer in self.known.values_mut() {
+            peer.failures = 0;
+            peer.retry_at = now;
+            peer.additional_at = now;
+        }
+    }
+
     /// The connection of a peer was useless: it is not called again for a while.
     pub(super) fn back_off(&mut self, now: Moment, number: PeerNumber) {
         if let Some(peer) = self.known.get_mut(&number) {

@@ -2,33 +2,40 @@
 //!
 //! Invariants:
 //! * The directory is opened once, by the path that the user typed, following links. Everything afterwards is
-//!   relative to that descriptor, so renaming the path cannot redirect a download.
+//!   relative to that descriptor, so renaming the path cannot redirect a download. The path that is shown
+//!   follows the directory ([`Destination::update_path`]).
 //! * The name is one component and is never followed if it is a link. That is all that `openat2`'s
 //!   RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS would check, so plain `openat` with O_NOFOLLOW is enough.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sha1::Digest as _;
 
 use super::error::{StorageError, StorageErrorKind, StorageOperation, to_storage_error};
 use super::limits::{NAME_MAX_BYTES, PARTIAL_HASH_BYTES, PARTIAL_STEM_MAX_BYTES};
 use super::source::Source;
+use crate::lock::lock;
 use crate::proto::manifest::FileName;
 use crate::proto::units::Digest;
 
 #[cfg(test)]
 mod tests;
 
+/// Ending of a partial file's name.
+const PARTIAL_ENDING: &str = ".part";
+
 /// An open directory and the final name in it.
 #[derive(Debug)]
 pub struct Destination {
     pub(super) directory: OwnedFd,
-    directory_path: PathBuf,
+    /// Path of the directory: as it was typed, until it was moved.
+    directory_path: Mutex<PathBuf>,
     name: OsString,
 }
 
@@ -69,16 +76,74 @@ impl Destination {
                 other => other.into(),
             })
             .map_err(to_storage_error(StorageOperation::Open, &directory_path))?;
-        let destination = Destination { directory, directory_path, name };
+        let destination = Destination { directory, directory_path: Mutex::new(directory_path), name };
         // Fails now, before anything is fetched, when the name is too long.
         destination.existing_entry()?;
         Ok(destination)
     }
 
-    /// The final path, absolute.
+    /// The final path, absolute, when [`Destination::update_path`] was called last.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.directory_path.join(&self.name)
+        lock(&self.directory_path).join(&self.name)
+    }
+
+    /// Whether both are the same name in the same directory.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Destination) -> bool {
+        let directory = |place: &Destination| rustix::fs::fstat(&place.directory).ok();
+        let is_same = |(one, two): (Stat, Stat)| (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino);
+        self.name == other.name && directory(self).zip(directory(other)).is_some_and(is_same)
+    }
+
+    /// Finds out where the open directory is now.
+    ///
+    /// # Errors
+    /// [`StorageErrorKind::DirectoryLost`]: no path leads to it; or it cannot be examined.
+    pub(super) fn update_path(&self) -> Result<(), StorageError> {
+        let known = lock(&self.directory_path).clone();
+        let opened =
+            rustix::fs::fstat(&self.directory).map_err(to_storage_error(StorageOperation::Open, &known))?;
+        let leads_there = |path: &Path| {
+            rustix::fs::stat(path)
+                .is_ok_and(|found| (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino))
+        };
+        if leads_there(&known) {
+            return Ok(());
+        }
+        match path_of_descriptor(self.directory.as_fd()).filter(|path| leads_there(path)) {
+            Some(path) => {
+                *lock(&self.directory_path) = path;
+                Ok(())
+            }
+            None => {
+                Err(to_storage_error(StorageOperation::Open, &self.path())(StorageErrorKind::DirectoryLost))
+            }
+        }
+    }
+
+    /// Another partial file for the same final path that a download, of this process or another one, writes
+    /// now. `own` is left out.
+    pub(super) fn other_partial_in_use(&self, own: &OsStr) -> Result<Option<PathBuf>, StorageError> {
+        let path = self.path();
+        let entries = rustix::fs::Dir::read_from(&self.directory)
+            .map_err(to_storage_error(StorageOperation::Open, &path))?;
+        for entry in entries {
+            let entry = entry.map_err(to_storage_error(StorageOperation::Open, &path))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != own && is_partial_name_of(name, &self.name) && self.is_locked(name) {
+                return Ok(Some(path.with_file_name(name)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a download holds the lock of a partial file.
+    fn is_locked(&self, name: &OsStr) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        // One that cannot be opened was finished or removed meanwhile, or belongs to another user.
+        let Ok(file) = rustix::fs::openat(&self.directory, name, flags, Mode::empty()) else { return false };
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     }
 
     /// The final name.
@@ -141,7 +206,7 @@ fn parent_directory(path: &Path) -> &Path {
 /// depend on group and content, and `.part`.
 #[must_use]
 pub fn partial_name(name: &OsStr, group: &str, content: Digest) -> OsString {
-    sibling_name(name, group, content, ".part")
+    sibling_name(name, group, content, PARTIAL_ENDING)
 }
 
 /// As [`partial_name`], with another ending, for files that belong to the partial file.
@@ -154,6 +219,22 @@ pub fn sibling_name(name: &OsStr, group: &str, content: Digest, ending: &str) ->
     let mut sibling = truncate_stem(name.as_bytes(), room).to_vec();
     sibling.extend_from_slice(rest.as_bytes());
     OsString::from_vec(sibling)
+}
+
+/// Whether `partial` may be the partial file of a download to `name`, of any content.
+fn is_partial_name_of(partial: &OsStr, name: &OsStr) -> bool {
+    let pattern = partial_name(name, "", Digest([0; 20]));
+    let (pattern, partial) = (pattern.as_bytes(), partial.as_bytes());
+    let hash_at = pattern.len() - PARTIAL_ENDING.len() - 2 * PARTIAL_HASH_BYTES;
+    partial.len() == pattern.len()
+        && partial[..hash_at] == pattern[..hash_at]
+        && partial.ends_with(PARTIAL_ENDING.as_bytes())
+        && partial[hash_at..][..2 * PARTIAL_HASH_BYTES].iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Path of an open file, as the system has it now. It may say that the file was deleted, and then leads nowhere.
+pub(super) fn path_of_descriptor(descriptor: BorrowedFd<'_>) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd())).ok()
 }
 
 /// The longest prefix of a name within `room` bytes that ends before a UTF-8 character.

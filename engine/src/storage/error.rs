@@ -102,7 +102,7 @@ pub enum StorageErrorKind {
     #[error("the name is too long for the filesystem")]
     NameTooLong,
     /// The file has this many bytes, more than Shoal can share.
-    #[error("{} are more than the {} that a file may have", format_size(*.0), format_size(MAX_FILE_BYTES))]
+    #[error("{0} bytes are more than the {MAX_FILE_BYTES} that a file may have")]
     TooLong(u64),
     /// The disk is full.
     #[error("{}", describe_lack(*needed, *free))]
@@ -146,8 +146,20 @@ pub enum StorageErrorKind {
     #[error("another download is writing it")]
     Locked,
     /// The name now belongs to another file than the one that was opened, or to none.
-    #[error("it was removed or replaced meanwhile")]
+    #[error("it was deleted or replaced by another program")]
     Replaced,
+    /// The open file has this path by now.
+    #[error("another program has moved it to {}", .0.display())]
+    Moved(PathBuf),
+    /// The open directory has no path any more.
+    #[error("its directory was deleted, or its filesystem was unmounted")]
+    DirectoryLost,
+    /// Another download is fetching a file to the same path, into this partial file.
+    #[error("another download is fetching a file to it, into {}", .0.display())]
+    Claimed(PathBuf),
+    /// Another program wrote to the partial file, so what is in it has to be hashed again.
+    #[error("another program has changed it")]
+    ChangedOutside,
     /// The partial file belongs to another user.
     #[error("it belongs to another user, who could change what was verified")]
     WrongOwner,
@@ -175,6 +187,15 @@ pub enum StorageErrorKind {
 }
 
 impl StorageErrorKind {
+    /// Whether the open file can no longer be reached by its name.
+    #[must_use]
+    pub fn is_lost_name(&self) -> bool {
+        matches!(
+            self,
+            StorageErrorKind::Replaced | StorageErrorKind::Moved(_) | StorageErrorKind::DirectoryLost
+        )
+    }
+
     /// What the user can do about it.
     #[must_use]
     pub fn advice(&self) -> &'static str {
@@ -201,7 +222,13 @@ impl StorageErrorKind {
             StorageErrorKind::ReadOnly => "choose another destination",
             StorageErrorKind::Exists => "use `--overwrite`, or choose another destination",
             StorageErrorKind::Locked => "wait until it ends, or choose another destination",
-            StorageErrorKind::Replaced => "start the download again",
+            StorageErrorKind::Replaced => "give the same command again",
+            StorageErrorKind::Moved(_) => "move it back, and give the same command again",
+            StorageErrorKind::DirectoryLost => "give the command again with a directory that exists",
+            StorageErrorKind::Claimed(_) => "wait until that ends, or choose another destination",
+            StorageErrorKind::ChangedOutside => {
+                "give the same command again; everything in it is checked first"
+            }
             StorageErrorKind::WrongOwner => "choose another destination",
             StorageErrorKind::FlushFailed => "remove it, check the disk and start the download again",
             StorageErrorKind::Changed(_) => "upload it again",

@@ -54,6 +54,14 @@ pub const RECORD_DUE_PIECES: usize = 2_048;
 /// most this much work.
 pub const RECORD_DUE_MS: u64 = 2_000;
 
+/// Longest tick of the clock that file times come from, in milliseconds: that of a kernel with 100 a second.
+pub const FILE_TIME_TICK_MS: u64 = 10;
+
+/// Filesystems whose file times this kernel alone sets, at the write itself, by `f_type` in `statfs`: ext2 to
+/// ext4, XFS, Btrfs, tmpfs, F2FS, overlayfs, ZFS and bcachefs. On others, a server may set them later.
+pub const EXACT_TIMES_MAGIC: [u32; 8] =
+    [0x0000_EF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0xF2F5_2010, 0x794C_7630, 0x2FC1_2FC1, 0xCA45_1A4E];
+
 /// A file longer than the usable memory divided by this number is dropped from the page cache while it is
 /// downloaded. The rest of the memory is for other programs.
 pub const CACHED_MEMORY_SHARE: u64 = 2;

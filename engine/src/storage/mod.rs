@@ -8,6 +8,7 @@
 //!                   (served)                └── finish ──► NAME             NAME.<8 hex>.record ◄── ResumeJournal
 //!
 //!   Target, record ──► FileIdentity ──► rejects a record that belongs to another file or is a copy
+//!   Target, record ──► FileState ─────► notices what another program wrote to the partial file
 //!   records, memory ─► CacheEviction ─► page ranges of a long file to drop from the page cache
 //!   SHA-1 values ────► Sha1ListBuilder ──► Sha1List (proto), in memory or in an unnamed file
 //! ```
@@ -18,8 +19,8 @@
 //! 2. flush: [`Target::sync`];
 //! 3. claim: write, flush and rename a record that lists the piece ([`ResumeJournal::write_record`]).
 //!
-//! A restarted download trusts every piece in the record. It also trusts pieces written since then while the
-//! page cache is the same (after a kill), and hashes them otherwise (after a crash of the machine).
+//! A restarted download trusts the pieces in the record if nothing was written to the partial file since then.
+//! After a kill or a crash it hashes everything that the record claims or notes.
 //!
 //! The end has the same order: flush the data, rename the file (which claims that it is complete), flush the
 //! directory. See [`Target::finish`]. The record is removed after the rename; a cancelled download removes it
@@ -43,6 +44,7 @@ pub mod destination;
 pub mod error;
 mod file_bytes;
 mod file_identity;
+pub mod file_state;
 pub mod filesystem_threads;
 pub mod fingerprint;
 pub mod limits;

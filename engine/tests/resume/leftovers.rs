@@ -24,11 +24,9 @@ pub(crate) fn bytes_of(pieces: &[usize], content: &[u8]) -> u64 {
     pieces.iter().map(|index| content.chunks(PIECE).nth(*index).unwrap().len() as u64).sum()
 }
 
-/// A record: its body, its notes, and the pieces it claims.
+/// The pieces that a record claims, and the length of the notes behind it.
 pub(crate) struct Claims {
-    magic: sealed::FormatMagic,
-    body: Vec<u8>,
-    notes: Vec<u8>,
+    notes_bytes: u64,
     pub(crate) durable: Bitfield,
 }
 
@@ -40,27 +38,15 @@ pub(crate) fn claims(path: &Path, pieces: usize) -> Claims {
     let field = &body[body.len() - pieces.div_ceil(8)..];
     let count = PieceCount(u32::try_from(pieces).unwrap());
     let durable = Bitfield::from_bytes(field, count).unwrap();
-    Claims { magic, body: body.to_vec(), notes: notes.to_vec(), durable }
+    Claims { notes_bytes: notes.len() as u64, durable }
 }
 
-/// Turns a record into one of another boot, with its notes or without. Its body begins with the page cache;
-/// the second half of each note is mixed with the end of the record's checksum.
-pub(crate) fn boot_again(directory: &Path, pieces: usize, notes_survive: bool) {
+/// Removes the notes behind the record, as a crash that loses what was not flushed does.
+fn lose_notes(directory: &Path, pieces: usize) {
     let path = ending(directory, ".record").unwrap();
-    let Claims { magic, mut body, mut notes, .. } = claims(&path, pieces);
-    let seal_of = |sealed: &[u8]| u32::from_le_bytes(*sealed.last_chunk().unwrap());
-    let old = seal_of(&sealed::seal_body(magic, &body));
-    assert_eq!(body[0], 1, "the page cache is known");
-    body[1] ^= 1;
-    let mut bytes = sealed::seal_body(magic, &body);
-    let mix = (old ^ seal_of(&bytes)).to_le_bytes();
-    for note in notes.chunks_exact_mut(8) {
-        note[4..].iter_mut().zip(mix).for_each(|(byte, mix)| *byte ^= mix);
-    }
-    if notes_survive {
-        bytes.extend_from_slice(&notes);
-    }
-    std::fs::write(path, bytes).unwrap();
+    let record = File::options().write(true).open(&path).unwrap();
+    let notes = claims(&path, pieces).notes_bytes;
+    record.set_len(record.metadata().unwrap().len() - notes).unwrap();
 }
 
 /// Simulates a crash of the machine on a disk that lost everything unflushed: writes garbage over every piece
@@ -77,6 +63,8 @@ pub(crate) fn lose_what_was_not_flushed(directory: &Path, content: &[u8], notes_
             part.write_all_at(&vec![0xA5; piece.len()], (index * PIECE) as u64).unwrap();
         }
     }
-    boot_again(directory, pieces, notes_survive);
+    if !notes_survive {
+        lose_notes(directory, pieces);
+    }
     kept
 }

@@ -28,10 +28,3 @@ use engine::proto::units::PIECE_BYTES;
 
 /// Length of a piece, for slices.
 const PIECE: usize = PIECE_BYTES as usize;
-
-/// Most bytes that may be hashed again after a kill.
-const CHECKED_MAX_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Bytes that are: what the workers, and the thread that continues with earlier pieces, were writing.
-const CHECKED_BYTES: u64 = ((engine::config::WORKERS_MAX + 1) * PIECE) as u64;
-const _: () = assert!(CHECKED_BYTES <= CHECKED_MAX_BYTES);

@@ -1,6 +1,7 @@
 //! Starts with existing files: pieces without a record, copies, wrong places of zeros, a full disk, shares.
 
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -56,6 +57,22 @@ fn a_stopping_node_records_its_pieces() {
         leftovers::claims(&record, 100).durable.iter().map(|index| index.0 as usize).collect();
     assert_eq!(recorded.len(), 99);
     assert_eq!(recorded, right, "every written piece is durable");
+    // The next attempt need not hash them, unless another program has written to the file.
+    drop(download);
+    for is_written in [false, true] {
+        let again = Node::start(4, IoChoice::Auto);
+        let directory = leecher.directory.path();
+        if is_written {
+            let part =
+                std::fs::File::options().write(true).open(ending(directory, ".part").unwrap()).unwrap();
+            part.write_all_at(&content[..9], 0).unwrap();
+        }
+        let order = engine::DownloadOrder { destination: directory.to_owned(), ..again.order(&manifest) };
+        let download = again.engine.download(order).unwrap();
+        let progress = wait_for(&download, |progress| progress.verified_bytes == source.held);
+        assert_eq!(progress.checked_bytes, if is_written { source.held } else { 0 });
+        again.engine.stop();
+    }
 }
 
 #[test]

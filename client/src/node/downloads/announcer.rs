@@ -9,7 +9,7 @@
 //! that has just run out of peers asks at once. Pieces are announced at most once each `ANNOUNCE_EVERY_MS`. A
 //! ticket is renewed after two thirds of its life, or when the download waits for one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ struct DownloadAnnouncer {
     shares: Arc<Shares>,
     run: Arc<DownloadRun>,
     manifest: Arc<Manifest>,
+    /// The final path at the last check.
+    path: PathBuf,
     schedule: AnnounceSchedule,
     started_at: Instant,
     /// Pieces that this run has verified.
@@ -83,6 +85,7 @@ impl DownloadAnnouncer {
         DownloadAnnouncer {
             epoch: shares.core.trackers.status().epoch,
             shares,
+            path: run.download.progress().path,
             run,
             manifest,
             schedule: AnnounceSchedule::new(),
@@ -100,7 +103,14 @@ impl DownloadAnnouncer {
             version = progress.version;
             self.collect_gained();
             self.report_suspects();
+            self.record_moved_destination(&progress.path);
             let now = clock::now().duration_since(self.started_at);
+            let urgency = if self.run.take_retry() {
+                self.schedule.ask_at_once(now);
+                RequestUrgency::Immediate
+            } else {
+                RequestUrgency::Background
+            };
             let need = match &progress.phase {
                 DownloadPhase::Durable => return self.complete(),
                 DownloadPhase::Failed(failure) => {
@@ -118,7 +128,7 @@ impl DownloadAnnouncer {
                 _ => DownloadNeed::Nothing,
             };
             if self.schedule.peers_due(now, need) {
-                self.request_peers(now);
+                self.request_peers(now, urgency);
             }
             self.announce_gained(now);
         }
@@ -128,6 +138,23 @@ impl DownloadAnnouncer {
         for piece in self.run.download.take_gained().into_iter().flat_map(PieceRange::indices) {
             self.gained.insert(piece);
             self.unannounced.insert(piece);
+        }
+    }
+
+    /// Another program may have moved the directory of the destination. A restart of this node looks there.
+    fn record_moved_destination(&mut self, path: &Path) {
+        if self.path == path {
+            return;
+        }
+        let core = &self.shares.core;
+        core.notices.post(&format!(
+            "the destination of {} was moved: it is now {}",
+            self.run.key,
+            path.display()
+        ));
+        self.path = path.to_owned();
+        if let Err(fault) = self.run.update_record(core, |record| record.destination = path.to_owned()) {
+            core.notices.post(&fault.message);
         }
     }
 
@@ -145,14 +172,14 @@ impl DownloadAnnouncer {
         trackers.request_as::<IgnoredAny>(&self.run.user, command, RequestUrgency::Background).map(drop)
     }
 
-    fn request_peers(&mut self, now: Duration) {
+    fn request_peers(&mut self, now: Duration, urgency: RequestUrgency) {
         let core = &self.shares.core;
         let command = Command::GetPeers {
             file: self.run.key.clone(),
             content: Some(self.run.content()),
             peer_key: Some(core.peer.key()),
         };
-        match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, RequestUrgency::Background) {
+        match core.trackers.request_as::<PeersAnswer>(&self.run.user, command, urgency) {
             Ok((answer, _)) => {
                 core.trackers.learn_time(answer.server_time);
                 if let Some(ticket) = answer.ticket
@@ -320,13 +347,18 @@ impl AnnounceSchedule {
         }
     }
 
+    /// Makes the next request for peers due now, and starts the pauses over.
+    fn ask_at_once(&mut self, now: Duration) {
+        self.peers_pause = Duration::from_millis(limits::PEERS_FIRST_MS);
+        self.peers_at = now;
+    }
+
     /// Whether to ask for peers and a ticket now. If so, sets the time of the next request.
     fn peers_due(&mut self, now: Duration, need: DownloadNeed) -> bool {
         let is_new_need = need != DownloadNeed::Nothing && self.need == DownloadNeed::Nothing;
         self.need = need;
         if is_new_need {
-            self.peers_pause = Duration::from_millis(limits::PEERS_FIRST_MS);
-            self.peers_at = now;
+            self.ask_at_once(now);
         }
         if now < self.peers_at {
             return false;
@@ -386,6 +418,15 @@ mod tests {
         peer_requests(&mut schedule, DownloadNeed::Nothing, 0, 63_000);
         let asked = peer_requests(&mut schedule, DownloadNeed::Peers, 63_000, 68_000);
         assert_eq!(asked, [63_000, 64_000, 66_000]);
+    }
+
+    #[test]
+    fn a_retry_asks_at_once_and_starts_the_pauses_over() {
+        let mut schedule = AnnounceSchedule::new();
+        peer_requests(&mut schedule, DownloadNeed::Peers, 0, 80_000);
+        schedule.ask_at_once(Duration::from_millis(80_500));
+        let asked = peer_requests(&mut schedule, DownloadNeed::Peers, 80_500, 84_500);
+        assert_eq!(asked, [80_500, 81_500, 83_500]);
     }
 
     #[test]

@@ -1,19 +1,22 @@
-//! Compares the file at a destination with the file that is to be downloaded there.
+//! Compares the file at a destination with the file that is to be downloaded there, and refuses destinations that another
+//! download has.
 //!
 //! The whole file is read and hashed. Progress is reported after each piece, and the callback may abort the
 //! comparison. An aborted comparison has changed nothing.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use engine::ExistingFile;
 use engine::proto::manifest::Manifest;
+use engine::storage::destination::Destination;
+use engine::storage::fingerprint::Fingerprint;
 use tracker::api::GroupFile;
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState};
-use crate::node::core::{NodeCore, to_engine_key};
+use crate::node::core::{NodeCore, quote_key, to_engine_key};
 use crate::node::rows;
 use crate::printable::show_path;
 
@@ -31,8 +34,8 @@ pub(in crate::node) struct DownloadRequest {
 pub(super) enum CompareOutcome {
     /// There is no file, or one that may be replaced.
     Vacant,
-    /// The wanted file is already there, at this path.
-    Identical(PathBuf),
+    /// The wanted file is already there, at this path. With its fingerprint from before it was hashed.
+    Identical(PathBuf, Fingerprint),
     /// The callback aborted the comparison; the result is unknown.
     Aborted,
 }
@@ -74,6 +77,38 @@ impl CompareProgress {
     }
 }
 
+/// Refuses the path of another download. `others` are the destinations of the other downloads, of which only those with the
+/// same file name are looked at: a filesystem that hangs must delay no other download.
+///
+/// # Errors
+/// Exit code 6 for a path that another download has. A storage fault.
+pub(super) fn refuse_claimed_destination(
+    request: &DownloadRequest,
+    mut others: Vec<(GroupFile, PathBuf)>,
+) -> Result<(), ClientFault> {
+    // A destination that is a directory stands for the file's name in it.
+    let possible_names = |destination: &Path, key: &GroupFile| {
+        [destination.file_name().unwrap_or_default().to_owned(), key.name.as_str().into()]
+    };
+    let names = possible_names(&request.destination, &request.key);
+    others.retain(|(key, path)| possible_names(path, key).iter().any(|name| names.contains(name)));
+    if others.is_empty() {
+        return Ok(());
+    }
+    let place = Destination::resolve(&request.destination, &request.key.name)?;
+    for (other, destination) in others {
+        // One that cannot be resolved leads to no path.
+        let claimed = Destination::resolve(&destination, &other.name);
+        if claimed.is_ok_and(|claimed| claimed.is_same_place(&place)) {
+            let message =
+                format!("another download, {other}, is being fetched to {}", place.path().display());
+            let fix = format!("choose another destination, or `cancel {}`", quote_key(&other));
+            return Err(ClientFault::new(ExitCause::Exists, message).fix(fix));
+        }
+    }
+    Ok(())
+}
+
 /// Compares the file at the destination with `manifest`. After each piece `report` gets the number of
 /// compared bytes and decides whether to continue. It is never called if there is no file.
 ///
@@ -88,7 +123,7 @@ pub(super) fn compare_destination(
 ) -> Result<CompareOutcome, ClientFault> {
     match core.peer.engine()?.compare_existing(&request.destination, manifest, report)? {
         ExistingFile::Absent => Ok(CompareOutcome::Vacant),
-        ExistingFile::Same(path) => Ok(CompareOutcome::Identical(path)),
+        ExistingFile::Same(path, fingerprint) => Ok(CompareOutcome::Identical(path, fingerprint)),
         ExistingFile::Cancelled => Ok(CompareOutcome::Aborted),
         ExistingFile::NotAFile(path, what) => {
             let message = format!("{} is {what}, which is never replaced", show_path(&path));

@@ -34,13 +34,13 @@ pub(in crate::node) enum DownloadControl {
 impl DownloadControl {
     fn ended_fault(self, key: &GroupFile) -> ClientFault {
         ClientFault::new(ExitCause::Other, format!("{key} has ended and cannot be {}", self.participle()))
-            .fix("`show_downloads` shows how; `stop_share` ends the sharing of a complete file")
+            .fix("`show_downloads` shows how; `download_file` starts a failed one again; `stop_share` ends the sharing of a complete file")
     }
 
     fn unrecorded_fault(self, key: &GroupFile, fault: ClientFault) -> ClientFault {
         let done = self.participle();
         let message =
-            format!("{key} is {done}, but a restart of this node would not know it: {}", fault.message);
+            format!("{key} is {done}, but this node forgets that when it restarts: {}", fault.message);
         ClientFault { message, ..fault }
     }
 
@@ -80,7 +80,7 @@ pub(super) fn control_download(
     match (table.find_run(key), table.find_recorded(key)) {
         (Some(run), _) => control_running(core, table, &run, control),
         (None, Some(recorded)) => control_recorded(shares, table, &download_lock, recorded, control),
-        (None, None) if comparison.is_some() => Ok("is cancelled before it was begun"),
+        (None, None) if comparison.is_some() => Ok("is cancelled; nothing had been downloaded yet"),
         (None, None) => {
             let message = format!("this node has no download of {key}");
             Err(ClientFault::new(ExitCause::NotFound, message).fix("`show_downloads`"))
@@ -100,15 +100,15 @@ fn answer_while_comparing(
     match control {
         DownloadControl::Cancel => None,
         DownloadControl::Resume => {
-            Some(Ok(format!("{key} goes on as soon as what is at its destination is compared")))
+            Some(Ok(format!("{key} continues as soon as the file at its destination has been compared")))
         }
         DownloadControl::Pause => {
             if table.find_recorded(key).is_some_and(|recorded| recorded.record.failed.is_none()) {
                 return None;
             }
             let path = show_path(&comparison.path);
-            let message = format!("{key} is not begun yet: what is at {path} is compared with it");
-            let fix = format!("`cancel {}` gives it up; or pause it once it is begun", quote_key(key));
+            let message = format!("{key} has not begun yet: the file {path} is being compared with it");
+            let fix = format!("`cancel {}` ends it; a download that has begun can be paused", quote_key(key));
             Some(Err(ClientFault::new(ExitCause::Other, message).fix(fix)))
         }
     }
@@ -125,7 +125,7 @@ fn control_running(
         (TransferState::Failed, DownloadControl::Cancel) => {
             table.remove_run(run);
             run.delete_record(core)?;
-            return Ok("had failed, and is taken off the list");
+            return Ok("had failed and is removed from the list");
         }
         (state, _) if state.is_end() => return Err(control.ended_fault(key)),
         _ => {}
@@ -135,14 +135,15 @@ fn control_running(
             run.pause();
             run.update_record(core, |record| record.paused = true)
                 .map_err(|fault| control.unrecorded_fault(key, fault))?;
-            Ok("is paused; `resume` goes on")
+            Ok("is paused; `resume` continues it")
         }
         DownloadControl::Resume => {
-            core.trackers.require_user()?;
+            require_own_user(core, key, &run.user)?;
             run.resume();
+            run.retry();
             run.update_record(core, |record| record.paused = false)
                 .map_err(|fault| control.unrecorded_fault(key, fault))?;
-            Ok("goes on")
+            Ok("continues")
         }
         DownloadControl::Cancel => cancel_running(core, table, run),
     }
@@ -183,10 +184,10 @@ fn control_recorded(
         DownloadControl::Pause if recorded.record.failed.is_some() => return Err(control.ended_fault(key)),
         DownloadControl::Pause => recorded.record.paused = true,
         DownloadControl::Resume => {
-            core.trackers.require_user()?;
+            require_own_user(core, key, &recorded.record.user)?;
             recorded.record.paused = false;
             recorded.record.failed = None;
-            recorded.waiting_for = None;
+            recorded.wait = None;
         }
         DownloadControl::Cancel => {
             core.records.remove_download(&recorded.id)?;
@@ -203,7 +204,15 @@ fn control_recorded(
     }
     let written = core.records.write_download(&recorded.id, &recorded.record);
     table.update_recorded(download_lock, recorded);
-    core.recovery_wakeup.set();
     written.map_err(|fault| control.unrecorded_fault(key, fault))?;
-    Ok(if control == DownloadControl::Pause { "is paused; `resume` goes on" } else { "goes on" })
+    Ok(if control == DownloadControl::Pause { "is paused; `resume` continues it" } else { "continues" })
+}
+
+/// Only the logged-in user's own downloads can be resumed: the trackers permit them to that user alone.
+fn require_own_user(core: &NodeCore, key: &GroupFile, owner: &str) -> Result<(), ClientFault> {
+    if core.trackers.require_user()? == owner {
+        return Ok(());
+    }
+    let message = format!("{key} is a download of {owner}, who is not logged in here");
+    Err(ClientFault::new(ExitCause::NotLoggedIn, message).fix(format!("`login {owner}`")))
 }

@@ -67,12 +67,15 @@ fn join_parts(
 ) -> Result<FileDescription, ClientFault> {
     for _ in 0..limits::DESCRIBE_ATTEMPTS {
         match join_once(key, empty(), &mut ask) {
-            Err(DescribeError::Changed) => tracing::info!("{key} became another file while it was described"),
+            Err(DescribeError::Changed) => {
+                tracing::info!("{key} was replaced while its description was fetched")
+            }
             Err(DescribeError::Fault(fault)) => return Err(fault),
             Ok(description) => return Ok(description),
         }
     }
-    let message = format!("{key} became another file each time while the trackers described it");
+    let message =
+        format!("{key} was replaced by another file each time the trackers were asked for its description");
     Err(ClientFault::new(ExitCause::Other, make_printable(&message)).fix("try again later"))
 }
 
@@ -190,7 +193,7 @@ impl PartialDescription {
         match answer.next {
             None => Ok(None),
             Some(next) if part > 0 && next as usize == total => Ok(Some(PieceIndex(next))),
-            Some(_) => Err("its parts do not go on"),
+            Some(_) => Err("its parts do not follow one another"),
         }
     }
 

@@ -17,12 +17,14 @@ mod announcer;
 mod compare;
 mod control;
 mod describe;
+mod matching;
 mod recorded;
 mod running;
 mod table;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 
 use engine::DownloadOrder;
@@ -33,14 +35,15 @@ use tracker::api::GroupFile;
 
 pub(super) use compare::DownloadRequest;
 pub(super) use control::DownloadControl;
+pub(super) use recorded::is_destination_occupied;
 pub(super) use running::{DownloadRun, follow_download};
 
 use compare::{CompareOutcome, CompareProgress};
 use describe::FileDescription;
-use recorded::RecordedDownload;
+use recorded::{NodeSituation, RecordedDownload, RecordedWait};
 use table::DownloadTable;
 
-use super::core::{NodeCore, quote_key, to_engine_key};
+use super::core::{NodeCore, to_engine_key};
 use super::disk::records::{DownloadRecord, RecordId};
 use super::events::EventStream;
 use super::locks::{DownloadLock, LockDemand};
@@ -49,7 +52,7 @@ use super::shares::{self, ShareOrigin, ShareState, Shares};
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
-use crate::ipc::rows::TransferRow;
+use crate::ipc::rows::{TransferRow, TransferState, WaitCause};
 use crate::limits;
 use crate::printable::show_path;
 
@@ -58,6 +61,8 @@ pub(super) struct Downloads {
     /// The shares of this node. A complete download becomes one.
     pub(super) shares: Arc<Shares>,
     table: DownloadTable,
+    /// Whether recovery resumes recorded downloads. It does not in a node that ends with its command.
+    resumes_recorded: AtomicBool,
 }
 
 /// The result of a request for a download.
@@ -76,7 +81,7 @@ pub(super) enum StartOutcome {
 /// Why a recorded download could not be resumed.
 enum ResumeError {
     /// A later attempt may succeed.
-    Transient(ClientFault),
+    Transient(RecordedWait),
     /// Another thread waits for the lock, the user logged out, or the node is shutting down.
     Preempted,
     /// No later attempt can succeed.
@@ -87,7 +92,17 @@ impl Downloads {
     /// Reads the downloads on record. None of them is running.
     pub(super) fn load(shares: Arc<Shares>) -> Downloads {
         let table = DownloadTable::from_recorded(recorded::load_downloads(&shares.core.records));
-        Downloads { shares, table }
+        Downloads { shares, table, resumes_recorded: AtomicBool::new(false) }
+    }
+
+    /// From now on recovery resumes recorded downloads: the node does not end with its command.
+    pub(super) fn begin_resuming(&self) {
+        self.resumes_recorded.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Downloads::begin_resuming`] was called.
+    pub(super) fn resumes_recorded(&self) -> bool {
+        self.resumes_recorded.load(Ordering::SeqCst)
     }
 
     fn core(&self) -> &Arc<NodeCore> {
@@ -95,7 +110,7 @@ impl Downloads {
     }
 
     /// Starts a download. If the same file is already being downloaded to the same destination, returns that
-    /// run.
+    /// run, which tries at once whatever it waits for.
     ///
     /// # Errors
     /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault. If the
@@ -107,7 +122,8 @@ impl Downloads {
     ) -> Result<StartOutcome, ClientFault> {
         let core = self.core();
         let user = core.trackers.require_user()?;
-        if let Some(run) = self.matching_run(request)? {
+        if let Some(run) = matching::matching_run(&self.table, request, &user)? {
+            run.retry();
             return Ok(StartOutcome::Running(run));
         }
         let file = request.key.name.to_string();
@@ -119,12 +135,15 @@ impl Downloads {
                 None => Ok(()),
             })?;
         // The previous holder of the lock may have started this download.
-        if let Some(run) = self.matching_run(request)? {
+        if let Some(run) = matching::matching_run(&self.table, request, &user)? {
             return Ok(StartOutcome::Running(run));
         }
         self.check_limit()?;
-        let recorded = self.matching_record(request, &user)?;
-        let described = describe::describe_file(core, &user, &request.key, None, RequestUrgency::Immediate)?;
+        let recorded = matching::matching_record(&self.table, request, &user)?;
+        compare::refuse_claimed_destination(request, self.table.other_destinations(&request.key))?;
+        let described =
+            describe::describe_file(core, &user, &request.key, None, RequestUrgency::Immediate)
+                .inspect_err(|fault| self.note_failed_attempt(&download_lock, recorded.as_ref(), fault))?;
         let manifest = Arc::clone(&described.manifest);
         let total_bytes = manifest.geometry().length();
         let report = |done_bytes| {
@@ -135,9 +154,10 @@ impl Downloads {
         };
         match self.compare(&download_lock, request, &manifest, &report)? {
             CompareOutcome::Vacant => {}
-            CompareOutcome::Identical(path) => {
+            CompareOutcome::Identical(path, fingerprint) => {
                 if let Some(recorded) = recorded {
-                    self.complete_existing(&mut download_lock, &recorded, &path, &manifest)?;
+                    let found = (path.as_path(), fingerprint);
+                    self.complete_existing(&mut download_lock, &recorded, found, &manifest)?;
                 }
                 let size_bytes = path.metadata().map_or(total_bytes, |found| found.len());
                 return Ok(StartOutcome::AlreadyComplete { path, size_bytes });
@@ -211,6 +231,20 @@ impl Downloads {
         launched
     }
 
+    /// Shows the error of a user's attempt as the reason why a recorded download waits, and starts the pauses of
+    /// recovery over.
+    fn note_failed_attempt(
+        &self,
+        download_lock: &DownloadLock<'_>,
+        recorded: Option<&RecordedDownload>,
+        fault: &ClientFault,
+    ) {
+        let Some(recorded) = recorded.filter(|recorded| recorded.record.failed.is_none()) else { return };
+        let wait = Some(RecordedWait::for_description(fault.clone()));
+        self.table.update_recorded(download_lock, RecordedDownload { wait, ..recorded.clone() });
+        self.core().recovery_wakeup.set();
+    }
+
     /// The name for a new record. Refused if there are `DOWNLOAD_RECORDS_MAX` records.
     fn new_record_id(&self) -> Result<RecordId, ClientFault> {
         if self.table.count_on_record() < limits::DOWNLOAD_RECORDS_MAX {
@@ -267,33 +301,44 @@ impl Downloads {
         let mut scope = self.core().locks.scope();
         let Some(download_lock) = scope.try_lock_download(&record.key) else { return };
         let found = self.table.find_recorded(&record.key).filter(|now| now.can_resume(user));
-        let Some(mut recorded) = found else { return };
-        let message = format!("the filesystem of {} does not answer", record.destination.display());
-        let fix = format!("check that disk or server, or `cancel {}`", quote_key(&record.key));
-        recorded.waiting_for = Some(ClientFault::new(ExitCause::LocalIo, message).fix(fix));
-        self.table.update_recorded(&download_lock, recorded);
+        if let Some(recorded) = found {
+            let wait = Some(RecordedWait::for_no_answer(record));
+            self.table.update_recorded(&download_lock, RecordedDownload { wait, ..recorded });
+        }
     }
 
     /// Resumes a recorded download, unless another thread has started or removed it meanwhile. Compares the
     /// file at its destination first.
     pub(super) fn resume(&self, user: &str, key: &GroupFile) -> PendingWork {
-        let core = self.core();
-        let mut scope = core.locks.scope();
+        let mut scope = self.core().locks.scope();
         let Some(mut download_lock) = scope.try_lock_download(key) else { return PendingWork::Retry };
-        let Some(mut recorded) = self.table.find_recorded(key).filter(|now| now.can_resume(user)) else {
+        self.resume_locked(&mut download_lock, user, RequestUrgency::Background)
+    }
+
+    fn resume_locked(
+        &self,
+        download_lock: &mut DownloadLock<'_>,
+        user: &str,
+        urgency: RequestUrgency,
+    ) -> PendingWork {
+        let core = self.core();
+        let key = download_lock.key().clone();
+        let Some(mut recorded) = self.table.find_recorded(&key).filter(|now| now.can_resume(user)) else {
             return PendingWork::Nothing;
         };
-        let room = self.check_limit().map_err(ResumeError::Transient);
-        let pending = match room.and_then(|()| self.try_resume(&mut download_lock, &recorded)) {
+        let room = self
+            .check_limit()
+            .map_err(|fault| ResumeError::Transient(RecordedWait { waits_for: WaitCause::Slot, fault }));
+        let pending = match room.and_then(|()| self.try_resume(download_lock, &recorded, urgency)) {
             Ok(()) => return PendingWork::Nothing,
             Err(ResumeError::Preempted) => return PendingWork::Retry,
-            Err(ResumeError::Transient(fault)) => {
-                let pending = pending_after(&fault).unwrap_or(PendingWork::Retry);
-                recorded.waiting_for = Some(fault);
+            Err(ResumeError::Transient(wait)) => {
+                let pending = pending_after(&wait.fault).unwrap_or(PendingWork::Retry);
+                recorded.wait = Some(wait);
                 pending
             }
             Err(ResumeError::Final(fault)) => {
-                core.notices.post(&format!("{key} does not go on: {fault}"));
+                core.notices.post(&format!("{key} is not continued: {fault}"));
                 recorded.record.failed = Some(fault);
                 if let Err(fault) = core.records.write_download(&recorded.id, &recorded.record) {
                     core.notices.post(&fault.message);
@@ -301,7 +346,7 @@ impl Downloads {
                 PendingWork::Nothing
             }
         };
-        self.table.update_recorded(&download_lock, recorded);
+        self.table.update_recorded(download_lock, recorded);
         pending
     }
 
@@ -309,20 +354,21 @@ impl Downloads {
         &self,
         download_lock: &mut DownloadLock<'_>,
         recorded: &RecordedDownload,
+        urgency: RequestUrgency,
     ) -> Result<(), ResumeError> {
         let core = self.core();
         let record = &recorded.record;
-        let (content, urgency) = (Some(record.content), RequestUrgency::Background);
-        let described = describe::describe_file(core, &record.user, &record.key, content, urgency).map_err(
-            |fault| match (withdrawal_cause(&fault), pending_after(&fault)) {
-                (Some(cause), _) => ResumeError::Final(ClientFault::from(&DownloadFailure::Withdrawn {
-                    cause,
-                    message: fault.message,
-                })),
-                (None, Some(_)) => ResumeError::Transient(fault),
-                (None, None) => ResumeError::Final(fault),
-            },
-        )?;
+        let described =
+            describe::describe_file(core, &record.user, &record.key, Some(record.content), urgency).map_err(
+                |fault| match (withdrawal_cause(&fault), pending_after(&fault)) {
+                    (Some(cause), _) => ResumeError::Final(ClientFault::from(&DownloadFailure::Withdrawn {
+                        cause,
+                        message: fault.message,
+                    })),
+                    (None, Some(_)) => ResumeError::Transient(RecordedWait::for_description(fault)),
+                    (None, None) => ResumeError::Final(fault),
+                },
+            )?;
         let manifest = Arc::clone(&described.manifest);
         let request = DownloadRequest {
             key: record.key.clone(),
@@ -331,7 +377,7 @@ impl Downloads {
         };
         let classify_fault = |fault: ClientFault| match fault.exit {
             ExitCause::Exists | ExitCause::Usage => ResumeError::Final(fault),
-            _ => ResumeError::Transient(fault),
+            _ => ResumeError::Transient(RecordedWait::for_start(fault)),
         };
         let should_continue = |_| {
             let is_user_here = core.trackers.user().as_ref() == Some(&record.user);
@@ -344,9 +390,9 @@ impl Downloads {
                 .launch(download_lock, &recorded.id, record.clone(), described)
                 .map(drop)
                 .map_err(classify_fault),
-            CompareOutcome::Identical(path) => self
-                .complete_existing(download_lock, recorded, &path, &manifest)
-                .map_err(ResumeError::Transient),
+            CompareOutcome::Identical(path, fingerprint) => self
+                .complete_existing(download_lock, recorded, (&path, fingerprint), &manifest)
+                .map_err(|fault| ResumeError::Transient(RecordedWait::for_start(fault))),
             CompareOutcome::Aborted => Err(ResumeError::Preempted),
         }
     }
@@ -357,12 +403,10 @@ impl Downloads {
         &self,
         download_lock: &mut DownloadLock<'_>,
         recorded: &RecordedDownload,
-        path: &Path,
+        (path, fingerprint): (&Path, Fingerprint),
         manifest: &Manifest,
     ) -> Result<(), ClientFault> {
         let core = self.core();
-        let fingerprint = Fingerprint::at(path)
-            .map_err(|error| ClientFault::io("look at", path, &error).default_fix("check the path"))?;
         let DownloadRecord { key, user, .. } = &recorded.record;
         {
             let _share_lock = download_lock.lock_share()?;
@@ -376,43 +420,6 @@ impl Downloads {
         Ok(())
     }
 
-    /// The recorded download that a request may take over: of the same file and user, and to the same
-    /// destination unless it has failed. `None` if the file has no recorded download.
-    fn matching_record(
-        &self,
-        request: &DownloadRequest,
-        user: &str,
-    ) -> Result<Option<RecordedDownload>, ClientFault> {
-        let Some(recorded) = self.table.find_recorded(&request.key) else { return Ok(None) };
-        let record = &recorded.record;
-        if record.user != user {
-            let message = format!("{} is being fetched by {} on this node", request.key, record.user);
-            let fix =
-                format!("use a node of your own (`--state DIR`), or log in as {} to cancel it", record.user);
-            return Err(ClientFault::new(ExitCause::Exists, message).fix(fix));
-        }
-        if record.failed.is_some()
-            || is_same_destination(&request.destination, &record.destination, &request.key)
-        {
-            return Ok(Some(recorded));
-        }
-        Err(other_destination_fault(&request.key, &record.destination))
-    }
-
-    /// The run of the requested file, unless it has ended. Refused if its destination is another one.
-    fn matching_run(&self, request: &DownloadRequest) -> Result<Option<Arc<DownloadRun>>, ClientFault> {
-        let Some(run) = self.table.find_run(&request.key).filter(|run| !run.has_ended()) else {
-            return Ok(None);
-        };
-        let path = run.download.progress().path;
-        if request.destination == run.destination
-            || is_same_destination(&request.destination, &path, &request.key)
-        {
-            return Ok(Some(run));
-        }
-        Err(other_destination_fault(&run.key, &path))
-    }
-
     /// Refuses a download if `DOWNLOADS_MAX` are already running. Locked downloads, including the caller's,
     /// count as running.
     fn check_limit(&self) -> Result<(), ClientFault> {
@@ -420,7 +427,7 @@ impl Downloads {
         if running + self.core().locks.locked_downloads() <= limits::DOWNLOADS_MAX {
             return Ok(());
         }
-        let message = format!("{} downloads are under way, and more are not begun", limits::DOWNLOADS_MAX);
+        let message = format!("{} downloads are running, which is the most at a time", limits::DOWNLOADS_MAX);
         Err(ClientFault::new(ExitCause::Other, message).fix("wait for one of them, or `cancel` one"))
     }
 
@@ -430,12 +437,42 @@ impl Downloads {
     /// Exit code 5 for a download that does not exist, 1 for one that has ended. Also if the command took
     /// effect but could not be recorded.
     pub(super) fn control(&self, key: &GroupFile, control: DownloadControl) -> Result<String, ClientFault> {
-        control::control_download(&self.shares, &self.table, key, control)
+        let done = control::control_download(&self.shares, &self.table, key, control)?;
+        if control == DownloadControl::Resume { self.resume_at_command(key) } else { Ok(done) }
+    }
+
+    /// Resumes at once what a command has marked as resumed. A file at the destination is compared by recovery,
+    /// since that may take hours. Returns what the download does now, in words.
+    fn resume_at_command(&self, key: &GroupFile) -> Result<String, ClientFault> {
+        let core = self.core();
+        let is_vacant = |recorded: &RecordedDownload| !is_destination_occupied(&recorded.record);
+        if self.resumes_recorded()
+            && let Some(user) = core.trackers.user()
+            && self.table.find_recorded(key).is_some_and(|recorded| is_vacant(&recorded))
+        {
+            let mut scope = core.locks.scope();
+            let mut download_lock = scope.lock_download(key, || Ok(()))?;
+            self.resume_locked(&mut download_lock, &user, RequestUrgency::Immediate);
+        }
+        core.recovery_wakeup.set();
+        let rows = self.rows(core.trackers.user().as_deref());
+        let name = to_engine_key(key);
+        let row = rows.into_iter().find(|row| row.group == name.group && row.file == name.name.to_string());
+        match row {
+            Some(TransferRow { state: TransferState::Failed, cause: Some(cause), .. }) => Err(cause),
+            Some(TransferRow { state: TransferState::Waiting { .. }, cause: Some(cause), .. }) => {
+                Ok(format!("{key} is resumed, and waits: {cause}"))
+            }
+            Some(TransferRow { state: TransferState::Comparing, .. }) => {
+                Ok(format!("{key} continues as soon as the file at its destination has been compared"))
+            }
+            _ => Ok(format!("{key} continues")),
+        }
     }
 
     /// The rows of all downloads. `user` is the logged-in user.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
-        self.table.rows(user)
+        self.table.rows(NodeSituation { user, resumes_recorded: self.resumes_recorded() })
     }
 
     /// The files of a user's runs in this process, including runs that have ended.
@@ -451,13 +488,6 @@ impl Downloads {
     }
 }
 
-/// Whether two destinations mean the same file. Either may be a directory, which stands for the file's name in
-/// it.
-fn is_same_destination(typed: &Path, path: &Path, key: &GroupFile) -> bool {
-    let name = key.name.as_str();
-    typed == path || typed.join(name) == path || path.join(name) == typed
-}
-
 fn continue_while(should_continue: bool) -> ControlFlow<()> {
     if should_continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
@@ -466,13 +496,8 @@ fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {
     if core.shutdown.is_set() {
         return ClientFault::ending();
     }
-    let message = format!("{key} was paused or cancelled while what is at its destination was compared");
+    let message =
+        format!("{key} was paused or cancelled while the file at its destination was being compared");
     ClientFault::new(ExitCause::Other, message)
-        .fix("`show_downloads` shows how it stands; the same command compares it from the start")
-}
-
-fn other_destination_fault(key: &GroupFile, path: &Path) -> ClientFault {
-    let message = format!("{key} is being fetched to {} already", show_path(path));
-    let fix = format!("wait until it is complete, or `cancel {}`", quote_key(key));
-    ClientFault::new(ExitCause::Exists, message).fix(fix)
+        .fix("`show_downloads` shows its state; the same command compares the file again from its start")
 }

@@ -1,12 +1,12 @@
 //! A download that is on record but not running: it waits for a tracker, a disk or its user, or it has failed.
 
-use engine::storage::destination::{Destination, partial_name};
+use engine::storage::destination::{Destination, DestinationEntry, partial_name};
 use engine::storage::resume::remove_orphaned_record;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::rows::{TransferRow, TransferState};
-use crate::node::core::to_engine_key;
+use crate::ipc::rows::{TransferRow, TransferState, WaitCause};
+use crate::node::core::{quote_key, to_engine_key};
 use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 use crate::node::rows;
 use crate::printable::show_path;
@@ -18,8 +18,54 @@ pub(super) struct RecordedDownload {
     pub(super) id: RecordId,
     /// The record.
     pub(super) record: DownloadRecord,
-    /// The error of the last attempt to resume; `None` if there was no attempt.
-    pub(super) waiting_for: Option<ClientFault>,
+    /// Why the last attempt to resume failed; `None` if there was no attempt.
+    pub(super) wait: Option<RecordedWait>,
+}
+
+/// Why a recorded download could not be resumed yet.
+#[derive(Clone, Debug)]
+pub(super) struct RecordedWait {
+    pub(super) waits_for: WaitCause,
+    pub(super) fault: ClientFault,
+}
+
+impl RecordedWait {
+    /// The wait of a download whose file could not be described.
+    pub(super) fn for_description(fault: ClientFault) -> RecordedWait {
+        let waits_for = match fault.exit {
+            ExitCause::NotLoggedIn => WaitCause::Login,
+            _ => WaitCause::Tracker,
+        };
+        RecordedWait { waits_for, fault }
+    }
+
+    /// The wait of a download whose destination's filesystem does not answer.
+    pub(super) fn for_no_answer(record: &DownloadRecord) -> RecordedWait {
+        let message = format!("the filesystem of {} does not answer", record.destination.display());
+        let fix = format!("check that disk or server, or `cancel {}`", quote_key(&record.key));
+        RecordedWait {
+            waits_for: WaitCause::Disk,
+            fault: ClientFault::new(ExitCause::LocalIo, message).fix(fix),
+        }
+    }
+
+    /// The wait of a download that this machine could not start.
+    pub(super) fn for_start(fault: ClientFault) -> RecordedWait {
+        let waits_for = match fault.exit {
+            ExitCause::DiskFull | ExitCause::LocalIo | ExitCause::NotFound => WaitCause::Disk,
+            _ => WaitCause::System,
+        };
+        RecordedWait { waits_for, fault }
+    }
+}
+
+/// What decides how the downloads that are not running are shown.
+#[derive(Clone, Copy)]
+pub(super) struct NodeSituation<'a> {
+    /// The logged-in user.
+    pub(super) user: Option<&'a str>,
+    /// Whether this node resumes recorded downloads. One that ends with its command does not.
+    pub(super) resumes_recorded: bool,
 }
 
 /// Reads the downloads on record. If two records have the same key, the newer is kept and the older removed.
@@ -28,7 +74,7 @@ pub(super) fn load_downloads(records: &RecordStore) -> Vec<RecordedDownload> {
     // The records come in order of age, oldest first.
     for (id, record) in records.read_downloads() {
         let record = undo_replacement(records, &id, record);
-        let download = RecordedDownload { id, record, waiting_for: None };
+        let download = RecordedDownload { id, record, wait: None };
         match downloads.iter_mut().find(|known| known.record.key == download.record.key) {
             None => downloads.push(download),
             Some(known) => {
@@ -54,13 +100,13 @@ fn undo_replacement(records: &RecordStore, id: &RecordId, record: DownloadRecord
 }
 
 impl RecordedDownload {
-    /// The row in the list of downloads. `user` is the logged-in user.
-    pub(super) fn row(&self, user: Option<&str>) -> TransferRow {
+    /// The row in the list of downloads.
+    pub(super) fn row(&self, situation: NodeSituation<'_>) -> TransferRow {
         let DownloadRecord { key, destination, total_bytes, .. } = &self.record;
-        rows::idle_transfer_row(&to_engine_key(key), destination.clone(), *total_bytes, self.state(user))
+        rows::idle_transfer_row(&to_engine_key(key), destination.clone(), *total_bytes, self.state(situation))
     }
 
-    fn state(&self, user: Option<&str>) -> (TransferState, Option<ClientFault>) {
+    fn state(&self, situation: NodeSituation<'_>) -> (TransferState, Option<ClientFault>) {
         let record = &self.record;
         if let Some(failed) = &record.failed {
             return (TransferState::Failed, Some(failed.clone()));
@@ -68,14 +114,18 @@ impl RecordedDownload {
         if record.paused {
             return (TransferState::Paused, None);
         }
-        if user != Some(record.user.as_str()) {
-            return (TransferState::Paused, Some(user_absent_fault(&record.user)));
-        }
-        let not_tried = || {
-            let message = "it goes on when this node stays: `client serve`, or the prompt";
-            ClientFault::new(ExitCause::NoProgress, message).fix("`client serve`")
+        let (waits_for, cause) = if situation.user != Some(record.user.as_str()) {
+            (WaitCause::Login, rows::user_absent_fault(&record.user))
+        } else if let Some(RecordedWait { waits_for, fault }) = &self.wait {
+            (*waits_for, fault.clone())
+        } else if situation.resumes_recorded {
+            let message = "it continues after the downloads before it";
+            (WaitCause::Slot, ClientFault::new(ExitCause::NoProgress, message).fix("wait"))
+        } else {
+            let message = "no node runs that continues it";
+            (WaitCause::Node, ClientFault::new(ExitCause::NoProgress, message).fix("`client serve`"))
         };
-        (TransferState::Waiting, Some(self.waiting_for.clone().unwrap_or_else(not_tried)))
+        (TransferState::Waiting { waits_for }, Some(cause))
     }
 
     /// Whether the download may be resumed while `user` is logged in.
@@ -108,10 +158,11 @@ impl RecordedDownload {
     }
 }
 
-/// The reason why a download is paused while its user is not logged in.
-pub(super) fn user_absent_fault(user: &str) -> ClientFault {
-    ClientFault::new(ExitCause::NoProgress, format!("it belongs to {user}, who is not logged in here"))
-        .fix(format!("`login {user}`"))
+/// Whether there is a file at the destination, which is compared before the download is resumed.
+pub(in crate::node) fn is_destination_occupied(record: &DownloadRecord) -> bool {
+    let existing =
+        Destination::resolve(&record.destination, &record.key.name).and_then(|place| place.existing_entry());
+    matches!(existing, Ok(DestinationEntry::File { .. }))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +16,6 @@ use engine::proto::units::Digest;
 use engine::stats::{DownloadPhase, DownloadProgress};
 use tracker::api::GroupFile;
 
-use super::recorded;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
 use crate::ipc::rows::TransferRow;
@@ -42,8 +42,9 @@ pub(in crate::node) struct DownloadRun {
     /// Whether the file has digests of its pieces alone.
     pieces_only: bool,
     pub(super) download: Download,
-    /// Why the node paused the download; `None` if the user paused it, or if it is not paused.
-    pause_reason: Mutex<Option<String>>,
+    pause: Mutex<PauseState>,
+    /// A command wants the announcer to ask the trackers at once.
+    is_retry_wanted: AtomicBool,
     /// Set when the completion has been recorded, or the attempt has failed.
     pub(super) end_recorded: Latch,
     /// Set when the completion has been announced to the trackers, or the attempt has failed.
@@ -52,6 +53,16 @@ pub(in crate::node) struct DownloadRun {
     unshared: OnceLock<ClientFault>,
     /// The node's limit of received bytes per second.
     limit_down: Option<NonZeroU64>,
+}
+
+/// Whether a run is paused, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PauseState {
+    NotPaused,
+    /// By its user. Only a command resumes it.
+    ByUser,
+    /// By the node, since its user is not logged in. The user's next login resumes it.
+    UserAbsent,
 }
 
 impl DownloadRun {
@@ -72,7 +83,8 @@ impl DownloadRun {
             content: manifest.proof().id(),
             pieces_only: matches!(manifest.proof(), FileProof::PiecesOnly(_)),
             download,
-            pause_reason: Mutex::default(),
+            pause: Mutex::new(PauseState::NotPaused),
+            is_retry_wanted: AtomicBool::new(false),
             end_recorded: Latch::default(),
             end_announced: Latch::default(),
             unshared: OnceLock::new(),
@@ -98,9 +110,8 @@ impl DownloadRun {
 
     /// The row with the given progress.
     fn row_at(&self, progress: &DownloadProgress) -> TransferRow {
-        let pause_reason = lock(&self.pause_reason);
-        let key = to_engine_key(&self.key);
-        let row = rows::transfer_row(&key, progress, pause_reason.as_deref(), self.limit_down);
+        let absent_user = (*lock(&self.pause) == PauseState::UserAbsent).then_some(self.user.as_str());
+        let row = rows::transfer_row(&to_engine_key(&self.key), progress, absent_user, self.limit_down);
         let cause = row.cause.or_else(|| self.unshared.get().cloned());
         TransferRow {
             cause,
@@ -112,29 +123,44 @@ impl DownloadRun {
 
     /// Pauses the download at its user's command. The node does not resume it by itself.
     pub(super) fn pause(&self) {
-        let mut pause_reason = lock(&self.pause_reason);
-        *pause_reason = None;
+        let mut pause = lock(&self.pause);
+        *pause = PauseState::ByUser;
         self.download.pause();
     }
 
     /// Resumes the download.
     pub(super) fn resume(&self) {
-        let mut pause_reason = lock(&self.pause_reason);
-        *pause_reason = None;
+        let mut pause = lock(&self.pause);
+        *pause = PauseState::NotPaused;
         self.download.resume();
+    }
+
+    /// Tries at once what the download waits for: calls its peers, and asks the trackers for others.
+    pub(super) fn retry(&self) {
+        self.is_retry_wanted.store(true, Ordering::SeqCst);
+        self.download.retry();
+    }
+
+    /// Whether [`DownloadRun::retry`] was called since the last call of this.
+    pub(super) fn take_retry(&self) -> bool {
+        self.is_retry_wanted.swap(false, Ordering::SeqCst)
     }
 
     /// Pauses the download unless its user is `user`, who is logged in. Otherwise resumes it if the node had
     /// paused it.
     pub(super) fn pause_unless_user(&self, user: Option<&str>) {
-        let mut pause_reason = lock(&self.pause_reason);
-        if user == Some(self.user.as_str()) {
-            if pause_reason.take().is_some() {
+        let mut pause = lock(&self.pause);
+        let is_user_here = user == Some(self.user.as_str());
+        match *pause {
+            PauseState::UserAbsent if is_user_here => {
+                *pause = PauseState::NotPaused;
                 self.download.resume();
             }
-        } else if !matches!(self.download.progress().phase, DownloadPhase::Paused) && !self.has_ended() {
-            *pause_reason = Some(recorded::user_absent_fault(&self.user).message);
-            self.download.pause();
+            PauseState::NotPaused if !is_user_here && !self.has_ended() => {
+                *pause = PauseState::UserAbsent;
+                self.download.pause();
+            }
+            _ => {}
         }
     }
 
@@ -229,10 +255,9 @@ pub(in crate::node) fn follow_download(
             _ => events.send_progress(|| NodeEvent::Transfer(run.row_at(&progress)))?,
         }
         if core.shutdown.is_set() {
-            let message = "the node is ending; what was fetched stays beside the destination";
-            return Err(
-                ClientFault::new(ExitCause::Interrupted, message).fix("give the same command again to go on")
-            );
+            let message = "the node is shutting down; the downloaded part stays beside the destination";
+            return Err(ClientFault::new(ExitCause::Interrupted, message)
+                .fix("give the same command again to resume"));
         }
     }
 }

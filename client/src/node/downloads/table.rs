@@ -13,6 +13,7 @@
 //! ([`DownloadLock`]). There are two exceptions: the engine ends a run at any time, and a cancelled run is
 //! removed without the lock.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use engine::lock::lock;
@@ -20,7 +21,7 @@ use engine::stats::DownloadPhase;
 use tracker::api::GroupFile;
 
 use super::compare::CompareProgress;
-use super::recorded::RecordedDownload;
+use super::recorded::{NodeSituation, RecordedDownload};
 use super::running::DownloadRun;
 use crate::ipc::rows::TransferRow;
 use crate::node::disk::records::{DownloadRecord, RecordId};
@@ -80,12 +81,24 @@ impl DownloadState {
         }
     }
 
-    fn row(&self, user: Option<&str>) -> TransferRow {
+    fn row(&self, situation: NodeSituation<'_>) -> TransferRow {
         match self {
             DownloadState::Comparing { progress, .. } => progress.row(),
-            DownloadState::Recorded(recorded) => recorded.row(user),
-            DownloadState::Replacing { before, .. } => before.row(user),
+            DownloadState::Recorded(recorded) => recorded.row(situation),
+            DownloadState::Replacing { before, .. } => before.row(situation),
             DownloadState::Running(run) => run.row(),
+        }
+    }
+
+    /// The destination that no other download may have: a file or a directory. `None` once it has ended.
+    fn claimed_destination(&self) -> Option<PathBuf> {
+        match self {
+            DownloadState::Comparing { progress, .. } => Some(progress.row().path),
+            DownloadState::Recorded(recorded) => {
+                recorded.record.failed.is_none().then(|| recorded.record.destination.clone())
+            }
+            DownloadState::Replacing { before, .. } => before.claimed_destination(),
+            DownloadState::Running(run) => (!run.has_ended()).then(|| run.download.progress().path),
         }
     }
 
@@ -250,6 +263,14 @@ impl DownloadTable {
         }
     }
 
+    /// The destinations of all other downloads than that of `key`, except ended ones.
+    pub(super) fn other_destinations(&self, key: &GroupFile) -> Vec<(GroupFile, PathBuf)> {
+        let slots: Vec<_> =
+            lock(&self.slots).iter().map(|slot| (slot.key.clone(), slot.state.clone())).collect();
+        let others = slots.into_iter().filter(|(other, _)| other != key);
+        others.filter_map(|(other, state)| Some((other, state.claimed_destination()?))).collect()
+    }
+
     /// All runs, including those that have ended.
     pub(super) fn runs(&self) -> Vec<Arc<DownloadRun>> {
         lock(&self.slots).iter().filter_map(|slot| slot.state.run().cloned()).collect()
@@ -265,16 +286,16 @@ impl DownloadTable {
         self.states().iter().filter(|state| state.is_on_record()).count()
     }
 
-    /// The rows of all downloads. `user` is the logged-in user. Order: first the recorded downloads, then the
-    /// runs by start, then the downloads that are being compared and not on record yet.
-    pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
+    /// The rows of all downloads. Order: first the recorded downloads, then the runs by start, then the downloads
+    /// that are being compared and not on record yet.
+    pub(super) fn rows(&self, situation: NodeSituation<'_>) -> Vec<TransferRow> {
         let mut states = self.states();
         states.sort_by_key(|state| match (state.recorded(), state.run()) {
             (Some(_), _) => 0,
             (None, Some(_)) => 1,
             (None, None) => 2,
         });
-        states.iter().map(|state| state.row(user)).collect()
+        states.iter().map(|state| state.row(situation)).collect()
     }
 
     /// A copy of all states. The callers query the engine, which they must not do under the table's lock.
@@ -306,7 +327,7 @@ mod tests {
             failed: None,
             replaced: None,
         };
-        RecordedDownload { id: RecordId::new().unwrap(), record, waiting_for: None }
+        RecordedDownload { id: RecordId::new().unwrap(), record, wait: None }
     }
 
     fn comparison(key: &GroupFile) -> Arc<CompareProgress> {
@@ -317,7 +338,8 @@ mod tests {
     }
 
     fn states(table: &DownloadTable) -> Vec<(String, TransferState)> {
-        table.rows(Some("u")).into_iter().map(|row| (row.group, row.state)).collect()
+        let situation = NodeSituation { user: Some("u"), resumes_recorded: true };
+        table.rows(situation).into_iter().map(|row| (row.group, row.state)).collect()
     }
 
     #[test]

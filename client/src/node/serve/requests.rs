@@ -13,7 +13,9 @@ use tracker::api::{GroupFile, GroupId, Policy, UserId};
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
-use crate::ipc::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow};
+use crate::ipc::rows::{
+    FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow, WaitingSharesRow,
+};
 use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::downloads::{DownloadControl, DownloadRequest, Downloads, StartOutcome, follow_download};
 use crate::node::events::EventStream;
@@ -114,7 +116,14 @@ impl RequestHandler {
     fn log_in(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
         let _changing_user = lock(&self.login_lock);
         let name = user.to_string();
-        let message = self.core.trackers.log_in(user, password)?;
+        let before = self.core.trackers.user().filter(|before| *before != name);
+        let mut message = self.core.trackers.log_in(user, password)?;
+        if let Some(before) = before {
+            message = format!(
+                "{message}; {before}, who was logged in here, is logged out: two users at a time need two state \
+                 directories (`--state DIR`)"
+            );
+        }
         self.downloads.pause_unless_user(Some(&name));
         shares::unserve_other_users(&self.downloads.shares, &name, &self.downloads.keys_of_user(&name));
         Ok(NodeAnswer::Said { message })
@@ -177,7 +186,8 @@ impl RequestHandler {
 
     fn remove_file(&self, file: &GroupFile) -> Result<NodeAnswer, ClientFault> {
         let answer = self.relay(Command::RemoveFile { file: file.clone() })?;
-        // Keep a share that the tracker refused under this name: its content differs, and the name is free now.
+        // Keep a share that the tracker refused under this name: its content differs, and the name is free now. A share whose
+        // file has changed is kept, too: its user may have removed the file to upload it as it is now.
         let was_listed = |state: &ShareState| !matches!(state, ShareState::Refused(_));
         shares::remove_shares(&self.downloads.shares, |key, state| key == file && was_listed(state));
         Ok(answer)
@@ -248,21 +258,39 @@ impl RequestHandler {
             tracker: tracker_status.tracker,
             waits_for: self.waits_for(),
             shares: self.share_rows(engine.as_ref()),
+            waiting_shares: self.waiting_shares(),
             downloads: self.rows(),
             troubles: self.core.records.problems(),
         }
     }
 
-    /// All shares, including those that are not served.
+    /// All shares of the logged-in user, including those that are not served.
     fn share_rows(&self, engine: Option<&Engine>) -> Vec<ShareRow> {
-        let mut rows: Vec<ShareRow> =
-            engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share)).collect();
-        let user = self.core.trackers.user().unwrap_or_default();
-        rows.extend(self.downloads.shares.table.shares_of_user(&user).iter().filter_map(|share| {
-            let reason = shares::unserved_reason(share)?;
-            Some(rows::unserved_share_row(&to_engine_key(&share.file.key), reason))
-        }));
+        // After a logout the engine still knows the shares, but no peer may fetch them.
+        let Some(user) = self.core.trackers.user() else { return Vec::new() };
+        let known = self.downloads.shares.table.shares_of_user(&user);
+        let unserved: Vec<ShareRow> = known
+            .iter()
+            .filter_map(|share| {
+                let reason = shares::unserved_reason(share)?;
+                Some(rows::unserved_share_row(&to_engine_key(&share.file.key), reason))
+            })
+            .collect();
+        let is_unserved =
+            |row: &ShareRow| unserved.iter().any(|other| other.group == row.group && other.file == row.file);
+        let served = engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share));
+        let mut rows: Vec<ShareRow> = served.filter(|row| !is_unserved(row)).collect();
+        rows.extend(unserved);
         rows
+    }
+
+    /// The shares that wait for a login, while no user is logged in.
+    fn waiting_shares(&self) -> Vec<WaitingSharesRow> {
+        if self.core.trackers.user().is_some() {
+            return Vec::new();
+        }
+        let counts = self.downloads.shares.table.listed_by_user();
+        counts.into_iter().map(|(user, shares)| WaitingSharesRow { user, shares }).collect()
     }
 
     /// What the node waits for, in words.

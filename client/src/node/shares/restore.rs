@@ -104,7 +104,7 @@ fn serve_share(
         Err(ServeFailure::Transient(reason)) => {
             if !matches!(share.state, ShareState::Unreadable { .. }) {
                 core.notices.post(&format!(
-                    "{key} is not shared for now: {reason}; it is again as soon as that can be read"
+                    "{key} is not shared for now: {reason}; it is shared again as soon as the file can be read"
                 ));
             }
             shares.table.update(&share.id, |state| state.mark_unreadable(reason))?
@@ -244,12 +244,22 @@ fn report_unreadable(shares: &Shares, share: &LocalShare, is_reported: bool) -> 
     PendingWork::Retry
 }
 
-/// Tells the tracker that a share was stopped, and forgets it.
+/// Tells the tracker that a share was stopped, and forgets it. The share of a changed file is kept for its user.
 fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
     if let Err(pending) = request_stop(shares, share) {
         return pending;
     }
-    remove_share(shares, share);
+    if share.state.source_change().is_none() {
+        remove_share(shares, share);
+        return PendingWork::Nothing;
+    }
+    let core = &shares.core;
+    unserve_file(core, &share.file.key);
+    if let Some(kept) = shares.table.update(&share.id, ShareState::mark_change_reported)
+        && let Err(fault) = core.records.write_share(&kept.id, &kept.to_record())
+    {
+        core.notices.post(&fault.message);
+    }
     PendingWork::Nothing
 }
 
@@ -320,6 +330,10 @@ fn mark_refused(shares: &Shares, share: &LocalShare, fault: ClientFault) {
 /// Why a share is not served, apart from a stop or a logout, and what to type next. `None` without such a
 /// reason.
 pub(in crate::node) fn unserved_reason(share: &LocalShare) -> Option<String> {
+    if let Some(ClientFault { message, fix, .. }) = share.state.source_change() {
+        let fix = fix.as_ref().map(|fix| format!("; next: {fix}"));
+        return Some(format!("{message}{}", fix.unwrap_or_default()));
+    }
     match &share.state {
         ShareState::Refused(refusal) => Some(refusal_message(&share.file, refusal.as_ref())),
         ShareState::Unreadable { reason, .. } => Some(reason.clone()),
@@ -337,7 +351,7 @@ fn refusal_message(file: &SharedFile, refusal: Option<&ClientFault>) -> String {
     let (why, first) = match refusal {
         Some(ClientFault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
         Some(ClientFault { message, fix: None, .. }) => (message.as_str(), String::new()),
-        None => ("it was not said why", String::new()),
+        None => ("the reason is not on record", String::new()),
     };
     format!(
         "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {} {}`, which does not hash \

@@ -9,6 +9,7 @@
 //!
 //!   Served ──refused──► Refused;   Announced ──ended by the tracker──► Served
 //!   each state ──stopped──► Stopped, which leaves the table once the tracker knows
+//!   each state ──file changed──► Stopped, which becomes Refused once the tracker knows
 //! ```
 //!
 //! Always true: a user has at most one share of a file. A share leaves the table only when its user stops it,
@@ -135,7 +136,8 @@ fn load_table(records: &RecordStore) -> LocalShareTable {
 pub(in crate::node) enum ShareState {
     /// Hashed and on record; the tracker has not listed it yet.
     Unlisted,
-    /// The tracker refused it permanently and is not asked again. Its user has to decide what to do.
+    /// The tracker refused it permanently and is not asked again, or its file has changed (exit code 14). Its user
+    /// has to decide what to do.
     Refused(Option<ClientFault>),
     /// Listed. Not served, because its file has not been opened yet or its user is not logged in.
     NotServed,
@@ -181,6 +183,11 @@ impl ShareState {
             | ShareState::Served
             | ShareState::Announced => ShareStage::Listed,
         }
+    }
+
+    /// How the file has changed since it was shared, with what to do about it.
+    pub(super) fn source_change(&self) -> Option<&ClientFault> {
+        self.refusal().filter(|fault| fault.exit == ExitCause::SourceChanged)
     }
 
     /// Why the tracker refused the share; `None` if it did not, or if the reason is unknown.
@@ -254,9 +261,28 @@ impl ShareState {
         }
     }
 
-    /// Transition: the share has ended. The tracker still has to be told.
+    /// Transition: the file has changed since it was shared. The tracker still has to be told.
+    pub(super) fn mark_changed(&mut self, change: ClientFault) {
+        assert_eq!(
+            change.exit,
+            ExitCause::SourceChanged,
+            "{change}: this code tells a change from a refusal"
+        );
+        *self = ShareState::Stopped { before: Box::new(ShareState::Refused(Some(change))) };
+    }
+
+    /// Transition: the tracker knows that the share of a changed file has ended. Has no effect on other shares.
+    pub(super) fn mark_change_reported(&mut self) {
+        if let Some(change) = self.source_change().cloned() {
+            *self = ShareState::Refused(Some(change));
+        }
+    }
+
+    /// Transition: its user has ended the share. The tracker still has to be told.
     pub(super) fn mark_stopped(&mut self) {
-        if !matches!(self, ShareState::Stopped { .. }) {
+        if self.source_change().is_some() {
+            *self = ShareState::Stopped { before: Box::new(ShareState::NotServed) };
+        } else if !matches!(self, ShareState::Stopped { .. }) {
             let before = Box::new(std::mem::replace(self, ShareState::Unlisted));
             *self = ShareState::Stopped { before };
         }
@@ -353,6 +379,15 @@ impl LocalShareTable {
             .for_each(|share| share.state.mark_not_served());
     }
 
+    /// The number of listed shares of each user.
+    pub(in crate::node) fn listed_by_user(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for share in lock(&self.shares).values().filter(|share| share.state.is_listed()) {
+            *counts.entry(share.file.user.clone()).or_default() += 1;
+        }
+        counts
+    }
+
     /// The number of shares of all users.
     pub(super) fn count(&self) -> usize {
         lock(&self.shares).len()
@@ -429,6 +464,22 @@ mod tests {
         state.mark_reported();
         state.mark_unreadable("second".into());
         assert_eq!(state, ShareState::Unreadable { reason: "second".into(), is_reported: true });
+    }
+
+    #[test]
+    fn a_changed_file_stays_known_until_its_user_stops_it() {
+        let change = || ClientFault::new(ExitCause::SourceChanged, "another length");
+        let mut state = ShareState::Announced;
+        state.mark_changed(change());
+        let read = |state: &ShareState| ShareState::from_record(state.stage(), state.refusal().cloned());
+        assert_eq!((state.stage(), read(&state)), (ShareStage::Stopped, state.clone()));
+        let mut stopped = state.clone();
+        stopped.mark_stopped();
+        assert_eq!(stopped.source_change(), None, "the user stopped it before the tracker was told");
+        state.mark_change_reported();
+        assert_eq!((&state, read(&state)), (&ShareState::Refused(Some(change())), state.clone()));
+        state.mark_stopped();
+        assert_eq!((state.stage(), state.source_change()), (ShareStage::Stopped, None));
     }
 
     #[test]

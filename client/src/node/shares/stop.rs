@@ -14,10 +14,12 @@ use tracker::api::failure::FailureCode;
 use tracker::api::request::Command;
 
 use super::share::{LocalShare, ShareState, Shares};
-use crate::exit::ClientFault;
-use crate::node::core::{NodeCore, to_engine_key, to_tracker_key};
+use crate::exit::{ClientFault, ExitCause};
+use crate::node::core::{NodeCore, quote_key, to_engine_key, to_tracker_key};
+use crate::node::disk::records::SharedFile;
 use crate::node::retry_policy::pending_after;
 use crate::node::trackers::RequestUrgency;
+use crate::quoting;
 
 /// Ends the share of a file: the command `stop_share`. If no tracker can be reached, the recovery thread
 /// tells one later.
@@ -194,10 +196,20 @@ fn source_change(core: &NodeCore, key: &EngineKey) -> Option<String> {
     core.peer.started_engine()?.shares().into_iter().find(|share| share.key == *key)?.source_change
 }
 
-/// Ends a share whose file has changed. The caller holds the lock of the share.
+/// Ends a share whose file has changed. It stays in the table and on record, so that its user is reminded. The
+/// caller holds the lock of the share.
 pub(super) fn withdraw_share(shares: &Shares, share: &LocalShare, change: &str) {
-    shares.core.notices.post(&changed_message(&share.file.key, change));
-    if let Err(fault) = mark_stopped(shares, share) {
+    let SharedFile { key, path, .. } = &share.file;
+    shares.core.notices.post(&changed_message(key, change));
+    let (file, group, path) =
+        (quote_key(key), quoting::quote_word(key.group.as_str()), quoting::quote_path(path));
+    let fix = format!(
+        "`remove_file {file}`, then `upload_file {group} {path}` shares it as it is now; `stop_share {file}` ends its share"
+    );
+    let change = ClientFault::new(ExitCause::SourceChanged, change).fix(fix);
+    if let Some(changed) = shares.table.update(&share.id, |state| state.mark_changed(change))
+        && let Err(fault) = shares.core.records.write_share(&changed.id, &changed.to_record())
+    {
         shares.core.notices.post(&fault.message);
     }
     shares.core.recovery_wakeup.set();

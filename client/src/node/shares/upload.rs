@@ -146,7 +146,7 @@ fn handle_listing_fault(shares: &Shares, share: LocalShare, fault: ClientFault) 
         return fault;
     }
     let message = format!(
-        "{}; {} is hashed and recorded, and is listed and shared by the running node as soon as a tracker takes it",
+        "{}; {} is hashed and recorded, and the running node lists and shares it as soon as a tracker can be reached",
         fault.message, share.file.key
     );
     shares.register(share);

@@ -284,6 +284,10 @@ impl TrackerClient {
         slot: &mut ConnectionSlot,
         urgency: RequestUrgency,
     ) -> Result<TrackerConnection, ClientFault> {
+        if urgency == RequestUrgency::Immediate {
+            // A user who tries again expects that background work tries again soon, too.
+            slot.reset_pause();
+        }
         let too_early = slot.not_before.is_some_and(|at| clock::now() < at);
         if urgency == RequestUrgency::Background && too_early {
             return Err(no_tracker_fault(&self.status().trouble.unwrap_or_default()));

@@ -37,12 +37,24 @@ pub(super) struct DownloadCore {
     pub(super) storage_wait: Option<WaitReason>,
     /// The download cannot succeed; its own task has yet to end it.
     fatal: Option<DownloadFailure>,
-    /// What an earlier attempt left is still being hashed; no peer is connected to yet.
-    is_checking: bool,
+    check: FileCheck,
     pub(super) phase: DownloadPhase,
     pub(super) share: Option<Arc<Share>>,
     /// Increases whenever [`DownloadCore::progress`] has something new to show.
     pub(super) version: u64,
+}
+
+/// Whether what is in the partial file has to be hashed. Meanwhile no peer is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileCheck {
+    /// All pieces held were verified, and the file is as they were written.
+    None,
+    /// Another program has changed the file. It is hashed as soon as no piece is being written.
+    Due,
+    /// A thread hashes what an earlier attempt left, or another program.
+    Running,
+    /// The file was changed while a thread hashes it: that ends first.
+    Restarting,
 }
 
 /// What the user asked of a download last.
@@ -58,6 +70,8 @@ enum UserIntent {
 pub(crate) enum DriveStep {
     /// Make these connections, then poll again.
     Connect(Vec<ConnectRequest>),
+    /// Hash these pieces of the partial file, which another program has changed.
+    Check(Vec<PieceIndex>),
     /// All pieces are held: finish the file.
     Finish {
         /// The chain proves nothing, so the whole file has to be hashed in one pass.
@@ -88,7 +102,7 @@ impl DownloadCore {
             intent: UserIntent::Run,
             storage_wait: None,
             fatal: None,
-            is_checking,
+            check: if is_checking { FileCheck::Running } else { FileCheck::None },
             phase: if is_checking { DownloadPhase::Checking } else { DownloadPhase::Transferring },
             share: None,
             version: 1,
@@ -117,7 +131,7 @@ impl DownloadCore {
         self.intent == UserIntent::Run
             && self.storage_wait.is_none()
             && self.fatal.is_none()
-            && !self.is_checking
+            && self.check == FileCheck::None
     }
 
     fn suspend(&mut self, now: Moment) {
@@ -142,6 +156,16 @@ impl DownloadCore {
             self.intent = UserIntent::Run;
             self.fetch_if_possible(now);
         }
+    }
+
+    /// Calls all usable peers at once. The reason why the download waited is not shown any more: the calls will tell.
+    pub(super) fn retry(&mut self, now: Moment) {
+        if !self.can_fetch() {
+            return;
+        }
+        self.with_transfer(|transfer| transfer.retry_peers(now));
+        self.phase = self.phase_for(self.transfer.status());
+        self.version += 1;
     }
 
     pub(super) fn cancel(&mut self) {
@@ -171,9 +195,53 @@ impl DownloadCore {
         self.fetch_if_possible(now);
     }
 
+    /// Another program has changed the partial file.
+    pub(super) fn file_changed(&mut self, now: Moment) {
+        self.check = match self.check {
+            FileCheck::None | FileCheck::Due => FileCheck::Due,
+            FileCheck::Running | FileCheck::Restarting => FileCheck::Restarting,
+        };
+        self.suspend(now);
+    }
+
+    /// Whether the check that runs is still of use.
+    pub(super) fn is_check_wanted(&self) -> bool {
+        self.check == FileCheck::Running
+    }
+
+    /// Begins a check that is due: no piece counts any more, except those of zeros. Returns which to hash; `None` while
+    /// a piece is being written.
+    fn begin_due_check(&mut self) -> Option<Vec<PieceIndex>> {
+        let holes = self.transfer.holes();
+        let held: Vec<_> = self.transfer.held().iter().filter(|index| !holes.has(*index)).collect();
+        if !self.with_transfer(|transfer| transfer.discard_pieces(&held)) {
+            return None;
+        }
+        if let Some(share) = &self.share {
+            share.remove_pieces(&held);
+            share.remove_pieces(&holes.iter().collect::<Vec<_>>());
+        }
+        // What the check finds was there before.
+        self.meter.resumed_bytes = 0;
+        self.check = FileCheck::Running;
+        Some(held)
+    }
+
+    /// The zero pieces that were proven are in their places again.
+    pub(super) fn zeros_restored(&mut self) {
+        let holes = self.transfer.holes();
+        self.add_to_share(&self.transfer.held().iter().filter(|index| holes.has(*index)).collect::<Vec<_>>());
+    }
+
     pub(super) fn finish_check(&mut self, now: Moment) {
-        self.is_checking = false;
-        self.meter.restart_rate(now);
+        self.check = match self.check {
+            FileCheck::Restarting => FileCheck::Due,
+            FileCheck::None | FileCheck::Due | FileCheck::Running => FileCheck::None,
+        };
+        if self.check == FileCheck::Due {
+            return;
+        }
+        self.meter.end_check(now);
         self.with_transfer(Transfer::finish_restore);
         self.fetch_if_possible(now);
     }
@@ -224,13 +292,26 @@ impl DownloadCore {
         self.with_transfer(|transfer| {
             pieces.iter().for_each(|(index, link_matches)| transfer.add_held_piece(*index, *link_matches));
         });
-        self.add_to_share(&pieces.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+        if !matches!(self.check, FileCheck::Due | FileCheck::Restarting) {
+            self.add_to_share(&pieces.iter().map(|(index, _)| *index).collect::<Vec<_>>());
+        }
         self.transfer.held().is_full()
+    }
+
+    pub(super) fn begin_check(&mut self, now: Moment, total_bytes: u64) {
+        self.meter.begin_check(now, total_bytes);
+        self.version += 1;
+    }
+
+    pub(super) fn add_checked(&mut self, now: Moment, bytes: u64) {
+        self.meter.add_checked(now, bytes);
+        self.version += 1;
     }
 
     /// Adds pieces of an earlier attempt, or copies of held pieces; then `checked_bytes` is 0. Only the former count as
     /// resumed.
-    pub(super) fn pieces_found(&mut self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+    pub(super) fn pieces_found(&mut self, now: Moment, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
+        self.meter.add_checked(now, checked_bytes);
         let before = self.transfer.counts().verified_bytes;
         self.with_transfer(|transfer| {
             pieces.iter().for_each(|(index, link_matches)| transfer.restore_piece(*index, *link_matches));
@@ -266,11 +347,15 @@ impl DownloadCore {
         if let Some(failure) = &self.fatal {
             return DriveStep::Failed(failure.clone());
         }
+        let to_check = if self.check == FileCheck::Due { self.begin_due_check() } else { None };
         let status = self.transfer.status();
         let phase = self.phase_for(status);
         self.set_phase(phase);
-        match status {
-            TransferStatus::Complete | TransferStatus::Unverified if self.storage_wait.is_none() => {
+        match (to_check, status) {
+            (Some(pieces), _) => DriveStep::Check(pieces),
+            (None, TransferStatus::Complete | TransferStatus::Unverified)
+                if self.storage_wait.is_none() && self.check == FileCheck::None =>
+            {
                 DriveStep::Finish { is_unverified: status == TransferStatus::Unverified }
             }
             _ => DriveStep::Connect(self.connections.take_connects()),
@@ -298,11 +383,17 @@ impl DownloadCore {
     fn phase_for(&self, status: TransferStatus) -> DownloadPhase {
         match (self.intent, &self.storage_wait, status) {
             // All pieces are held: from here on `enter_phase` sets the phase.
-            (_, None, TransferStatus::Complete | TransferStatus::Unverified) => self.phase.clone(),
+            (_, None, TransferStatus::Complete | TransferStatus::Unverified)
+                if self.check == FileCheck::None =>
+            {
+                self.phase.clone()
+            }
             (UserIntent::Pause, ..) => DownloadPhase::Paused,
             (_, Some(wait), _) => DownloadPhase::Waiting(wait.clone()),
-            (_, None, _) if self.is_checking => DownloadPhase::Checking,
-            (_, None, TransferStatus::Active) => DownloadPhase::Transferring,
+            (_, None, _) if self.check != FileCheck::None => DownloadPhase::Checking,
+            (_, None, TransferStatus::Active | TransferStatus::Complete | TransferStatus::Unverified) => {
+                DownloadPhase::Transferring
+            }
             (_, None, TransferStatus::TicketRefused) => DownloadPhase::Waiting(WaitReason::Ticket),
             (_, None, TransferStatus::NoPeers { missing, after_bad_pieces: true, .. }) => {
                 DownloadPhase::Waiting(WaitReason::BadPieces { missing: missing.0 })
@@ -329,6 +420,7 @@ impl DownloadCore {
             duplicate_bytes: counts.duplicate_bytes,
             resumed_bytes: meter.resumed_bytes,
             checked_bytes: meter.checked_bytes,
+            check: meter.check,
             verified_bytes_per_s: meter.bytes_per_s(now),
             peers: self.transfer.open_peers(),
             sequential_passes: meter.sequential_passes,

@@ -56,10 +56,7 @@ pub(crate) fn open_files(
     let layout = TargetLayout { length: geometry.length(), reserved_ranges: &reserved_ranges };
     let target = Target::open(place, &key.group, content, layout)?;
     if !target.is_new() {
-        // Zero pieces count as held without being read, so an earlier attempt must not have left anything there.
-        byte_ranges(geometry, |index| zeros.has(index))
-            .into_iter()
-            .try_for_each(|range| target.zero_range(range))?;
+        clear_zero_pieces(&target, manifest)?;
     }
     let (journal, prior) = match ResumeJournal::open(&target, &key.group, manifest) {
         Ok(opened) => opened,
@@ -75,6 +72,13 @@ pub(crate) fn open_files(
     let is_checking = !prior.to_check.is_empty() || prior.held.pieces.count().0 > 0;
     let to_check = is_checking.then_some(prior.to_check);
     Ok((OpenedFiles { target, journal, held: prior.held, is_checking }, to_check))
+}
+
+/// Makes the pieces of zeros read as zeros. They count as held without being read, so nothing may have been left there.
+pub(crate) fn clear_zero_pieces(target: &Target, manifest: &Manifest) -> Result<(), StorageError> {
+    let zeros = manifest.zero_pieces();
+    let mut ranges = byte_ranges(manifest.geometry(), |index| zeros.has(index)).into_iter();
+    ranges.try_for_each(|range| target.zero_range(range))
 }
 
 /// The byte ranges of the chosen pieces.

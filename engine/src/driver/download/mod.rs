@@ -48,7 +48,7 @@ use crate::storage::target::Target;
 pub(crate) use self::core::DriveStep;
 pub(crate) use connections::{ConnectRequest, ConnectionEnd, RequestOutbox};
 pub(crate) use cost::DownloadCost;
-pub(crate) use files::{FlushState, OpenedFiles, WriteTurn, open_files};
+pub(crate) use files::{FlushState, OpenedFiles, WriteTurn, clear_zero_pieces, open_files};
 
 /// One download.
 pub(crate) struct ActiveDownload {
@@ -68,6 +68,8 @@ pub(crate) struct ActiveDownload {
     pub(super) write_busy: BusyMarker,
     /// Flush requests, and pieces that may leave the page cache.
     pub(super) flush_state: FlushState,
+    /// A thread examines the partial file.
+    pub(super) is_examined: AtomicBool,
     /// Time and bytes spent so far.
     pub(crate) cost: DownloadCost,
     /// Wakes the download's own task.
@@ -106,6 +108,7 @@ impl ActiveDownload {
             overwrite,
             write_turn: WriteTurn::default(),
             write_busy: BusyMarker::default(),
+            is_examined: AtomicBool::new(false),
             cost: DownloadCost::default(),
             wake: Notify::new(),
             fingerprint: OnceLock::new(),
@@ -212,10 +215,30 @@ impl ActiveDownload {
     /// Adds pieces found by hashing `checked_bytes` of an earlier attempt, or copies of held pieces; then
     /// `checked_bytes` is 0. Each comes with whether its link matches.
     pub(crate) fn pieces_found(&self, pieces: &[(PieceIndex, bool)], checked_bytes: u64) {
-        self.update_and_wake(|core, _| core.pieces_found(pieces, checked_bytes));
+        self.update_and_wake(|core, now| core.pieces_found(now, pieces, checked_bytes));
     }
 
-    /// Ends the check of an earlier attempt's pieces. Missing pieces are fetched from now on.
+    /// A check of `total_bytes` on the disk begins.
+    pub(crate) fn begin_check(&self, total_bytes: u64) {
+        self.update_phase(|core, now| core.begin_check(now, total_bytes));
+    }
+
+    /// The pass over the whole file has hashed more bytes.
+    pub(crate) fn add_checked(&self, bytes: u64) {
+        self.update_phase(|core, now| core.add_checked(now, bytes));
+    }
+
+    /// Whether a check that runs may stop: it is of no use any more.
+    pub(crate) fn is_check_over(&self) -> bool {
+        self.is_over() || !lock(&self.core).is_check_wanted()
+    }
+
+    /// The pieces of zeros are in their places again.
+    pub(crate) fn zeros_restored(&self) {
+        self.update(|core, _| core.zeros_restored());
+    }
+
+    /// Ends a check of the file. Missing pieces are fetched from now on.
     pub(crate) fn finish_check(&self) {
         self.update_and_wake(DownloadCore::finish_check);
     }
@@ -232,14 +255,26 @@ impl ActiveDownload {
     /// download then fails; what it has stays for the next attempt, which fetches the hashes again.
     pub(crate) fn can_verify(&self) -> bool {
         let Some(place) = self.manifest.unreadable_at() else { return true };
-        let failure = DownloadFailure::Io(StorageError::hashes_lost(place).to_string());
-        self.update_and_wake(|core, now| core.fail(now, failure));
+        self.fail(DownloadFailure::Io(StorageError::hashes_lost(place).to_string()));
         false
     }
 
-    /// The disk failed or is full: fetching stops until [`ActiveDownload::storage_recovered`].
+    /// The file cannot be written or kept. If another program has changed it, it is hashed again; if its name is lost, the
+    /// download fails; otherwise fetching stops until [`ActiveDownload::storage_recovered`].
     pub(crate) fn storage_failed(&self, error: &StorageError) {
-        self.update_and_wake(|core, now| core.storage_failed(now, storage_wait_reason(error)));
+        self.update_and_wake(|core, now| match &error.kind {
+            StorageErrorKind::ChangedOutside => core.file_changed(now),
+            kind if kind.is_lost_name() => {
+                let (message, advice) = (error.description(), kind.advice());
+                core.fail(now, DownloadFailure::FileLost { message, advice });
+            }
+            _ => core.storage_failed(now, storage_wait_reason(error)),
+        });
+    }
+
+    /// Ends the download; its own task has yet to do it.
+    pub(crate) fn fail(&self, failure: DownloadFailure) {
+        self.update_and_wake(|core, now| core.fail(now, failure));
     }
 
     /// The disk can be written again.
@@ -262,6 +297,12 @@ impl ActiveDownload {
         self.update_and_wake(DownloadCore::resume);
     }
 
+    /// Calls all usable peers at once.
+    pub(crate) fn retry(&self) {
+        self.update_phase(DownloadCore::retry);
+        self.wake.notify_one();
+    }
+
     /// Ends the download; its own task removes the partial file.
     pub(crate) fn cancel(&self) {
         self.update_and_wake(|core, _| core.cancel());
@@ -280,6 +321,10 @@ impl ActiveDownload {
 
     /// Enters a phase of the last steps (whole-file check, sync) or of the end.
     pub(crate) fn enter_phase(&self, phase: DownloadPhase) {
+        if phase.is_end() {
+            // Before callers of `wait` learn of the end, since they may start the download again.
+            self.target.release();
+        }
         self.update_phase(|core, now| core.enter_phase(now, phase));
     }
 

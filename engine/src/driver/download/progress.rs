@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::proto::rate::RateMeter;
 use crate::proto::time::Moment;
-use crate::stats::DownloadPhase;
+use crate::stats::{CheckProgress, DownloadPhase};
 
 /// Figures of one download since its start.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct ProgressMeter {
     pub(super) sequential_passes: u32,
     pub(super) resumed_bytes: u64,
     pub(super) checked_bytes: u64,
+    /// The check of bytes on the disk, while it runs.
+    pub(super) check: Option<CheckProgress>,
     pub(super) proven_after: Option<Duration>,
     pub(super) durable_after: Option<Duration>,
 }
@@ -34,6 +36,7 @@ impl ProgressMeter {
             sequential_passes: 0,
             resumed_bytes,
             checked_bytes: 0,
+            check: None,
             proven_after: None,
             durable_after: None,
         }
@@ -54,14 +57,31 @@ impl ProgressMeter {
         self.rate.rate(now).unwrap_or(0)
     }
 
-    /// Starts the rate afresh: what was found on the disk says nothing about the network.
-    pub(super) fn restart_rate(&mut self, now: Moment) {
+    /// A check of `total_bytes` on the disk begins: from now on the rate is that of hashing.
+    pub(super) fn begin_check(&mut self, now: Moment, total_bytes: u64) {
+        self.check = Some(CheckProgress { done_bytes: 0, total_bytes });
+        self.rate = RateMeter::new(now);
+    }
+
+    /// Counts bytes that the check has hashed.
+    pub(super) fn add_checked(&mut self, now: Moment, bytes: u64) {
+        if let Some(check) = &mut self.check {
+            check.done_bytes += bytes;
+            self.rate.add(now, bytes);
+        }
+    }
+
+    /// The check has ended. The rate starts afresh: what was found on the disk says nothing about the network.
+    pub(super) fn end_check(&mut self, now: Moment) {
+        self.check = None;
         self.rate = RateMeter::new(now);
     }
 
     /// Counts what was verified since the phase was last set, and the time waited for peers since the last poll.
     pub(super) fn poll(&mut self, now: Moment, verified_bytes: u64, waits_for_peers: bool) {
-        self.rate.add(now, verified_bytes.saturating_sub(self.seen_verified_bytes));
+        if self.check.is_none() {
+            self.rate.add(now, verified_bytes.saturating_sub(self.seen_verified_bytes));
+        }
         if waits_for_peers {
             self.waited_for_peers_ms += now.ms_since(self.last_poll);
         }

@@ -42,7 +42,7 @@ impl FinishFixture {
         let start = download.manifest.geometry().offset(index);
         let bytes = &content[index.as_usize() * PIECE_BYTES as usize..][..PIECE_BYTES as usize];
         download.target.write_piece(start, bytes).unwrap();
-        download.journal.note_written(index, true);
+        download.journal.note_written(index);
         download.pieces_found(&[(index, true)], 0);
     }
 }

@@ -17,8 +17,8 @@ fn piece(index: PieceIndex) -> Vec<u8> {
     vec![u8::try_from(index.0).unwrap() + 1; PIECE]
 }
 
-fn claim() -> RecordClaim {
-    RecordClaim { links_hold: false, exact_length: None }
+fn claim(target: &Target) -> RecordClaim {
+    RecordClaim { links_hold: false, exact_length: None, file_state: target.settled_state() }
 }
 
 fn manifest() -> Manifest {
@@ -41,14 +41,14 @@ fn suspects_are_written_again_and_lost_pieces_are_reported() {
     for index in manifest.pieces().indices() {
         journal.note_begun(index).unwrap();
         target.write_piece(geometry.offset(index), &piece(index)).unwrap();
-        journal.note_written(index, true);
+        journal.note_written(index);
     }
     let broken = StorageError {
         operation: StorageOperation::Sync,
         path: target.path(),
         kind: StorageErrorKind::FlushFailed,
     };
-    journal.write_record(|| Err(broken), claim).unwrap_err();
+    journal.write_record(|| Err(broken), || claim(&target)).unwrap_err();
     assert_eq!(journal.suspect_pieces().len(), usize::from(PIECES));
     // As if a page could not be written and was dropped from the page cache.
     target.write_piece(geometry.offset(PieceIndex(17)) + 4_096, &[0; 4_096]).unwrap();
@@ -57,7 +57,7 @@ fn suspects_are_written_again_and_lost_pieces_are_reported() {
     assert_eq!(journal.suspect_pieces(), lost, "a lost piece stays a suspect until it is noted as missing");
     journal.note_missing(PieceIndex(17));
     assert!(!journal.has_suspect_pieces() && journal.has_new_claims());
-    journal.write_record(|| target.sync(), claim).unwrap();
+    journal.write_record(|| target.sync(), || claim(&target)).unwrap();
     drop((target, journal));
     let place = Destination::resolve(directory.path(), manifest.name()).unwrap();
     let target = Target::open(place, "g", manifest.proof().id(), plan).unwrap();

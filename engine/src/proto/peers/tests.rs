@@ -49,6 +49,29 @@ fn each_failure_doubles_the_pause_between_calls() {
 }
 
 #[test]
+fn a_retry_ends_the_pauses_except_of_banned_peers() {
+    let mut peers = peers(3);
+    let now = Moment::default();
+    let calls = peers.next_calls(now, 3);
+    calls.iter().for_each(|(number, _)| peers.connection_opened(*number));
+    let banned = (0..BAD_PIECES_MAX).filter_map(|piece| peers.sent_bad_piece(calls[0].0, PieceIndex(piece)));
+    assert_eq!(banned.count(), 1);
+    let reasons =
+        [DisconnectReason::Lost, DisconnectReason::Refused(RefusedCode::OtherDigest), DisconnectReason::Lost];
+    for ((number, _), reason) in calls.iter().zip(&reasons).skip(1) {
+        peers.connection_ended(now, *number, true, reason);
+    }
+    peers.connection_released(calls[0].0, true);
+    assert_eq!(peers.next_calls(now, 3), []);
+    peers.end_pauses(now);
+    let called: Vec<_> = peers.next_calls(now, 3).into_iter().map(|(number, _)| number).collect();
+    assert_eq!(called, [calls[1].0, calls[2].0]);
+    // Earlier failures do not count any more.
+    peers.connection_ended(now, called[1], false, &DisconnectReason::Lost);
+    assert_eq!(peers.next_calls(now.plus_ms(RETRY_FIRST_MS), 3).len(), 1);
+}
+
+#[test]
 fn connections_that_break_together_count_as_one_failure() {
     let mut peers = peers(1);
     let mut now = Moment::default();

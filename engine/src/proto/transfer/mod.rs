@@ -239,6 +239,12 @@ impl Transfer {
         self.scheduler.resume(now);
     }
 
+    /// Calls all peers at once that are not banned, without their pauses. A transfer that knows no peer waits a moment for
+    /// the first to be named.
+    pub fn retry_peers(&mut self, now: Moment) {
+        self.scheduler.retry_peers(now);
+    }
+
     /// Calls peers again, and takes requests from silent connections. To be called about every 100 ms.
     /// `is_locally_stalled` says that a thread of this node has stalled, so that what peers sent may not have been read.
     pub fn poll(&mut self, now: Moment, is_locally_stalled: bool) {

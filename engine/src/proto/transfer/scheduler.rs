@@ -34,7 +34,7 @@ pub(super) struct RequestScheduler {
     pub(super) connections: ConnectionTable,
     pub(super) actions: Vec<TransferAction>,
     pub(super) is_suspended: bool,
-    /// When the transfer began, or was last resumed.
+    /// When the transfer began, or was last resumed or retried.
     started_at: Moment,
     stalls: LocalStallTracker,
 }
@@ -105,6 +105,13 @@ impl RequestScheduler {
     pub(super) fn resume(&mut self, now: Moment) {
         self.is_suspended = false;
         self.started_at = now;
+        self.call_peers(now);
+    }
+
+    /// Calls all peers that are not banned, without their pauses.
+    pub(super) fn retry_peers(&mut self, now: Moment) {
+        self.started_at = now;
+        self.peers.end_pauses(now);
         self.call_peers(now);
     }
 

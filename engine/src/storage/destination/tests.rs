@@ -105,3 +105,18 @@ fn partial_names_differ_by_group_and_content() {
     let wild = OsString::from_vec(vec![0x80; 255]);
     assert_eq!(partial_name(&wild, "g", Digest([0; 20])).len(), PARTIAL_STEM_MAX_BYTES + 14);
 }
+
+#[test]
+fn only_partial_files_of_the_same_name_count() {
+    let long = "x".repeat(NAME_MAX_BYTES);
+    let content = Digest([3; 20]);
+    for name in ["f", "f.part", long.as_str()] {
+        let name = OsStr::new(name);
+        assert!(is_partial_name_of(&partial_name(name, "g", content), name));
+        assert!(!is_partial_name_of(&sibling_name(name, "g", content, ".record"), name));
+        assert!(!is_partial_name_of(&partial_name(OsStr::new("e"), "g", content), name));
+    }
+    for other in ["f.0123456.part", "f.0123456g.part", "ff.01234567.part", "f.01234567.part2", "f"] {
+        assert!(!is_partial_name_of(OsStr::new(other), OsStr::new("f")), "{other}");
+    }
+}

@@ -3,32 +3,32 @@
 //!
 //! ```text
 //!   piece verified ─► note_begun ─► write_piece ─► note_written     NAME.<8 hex>.part
-//!                         │                            │            NAME.<8 hex>.record      record │ notes
-//!                         ▼                            ▼            NAME.<8 hex>.record.new  next record, until its rename
-//!                       notes behind the record: begun, written
+//!                         │                                         NAME.<8 hex>.record      record │ notes
+//!                         ▼                                         NAME.<8 hex>.record.new  next record, until its rename
+//!                       note behind the record: may be there
 //!   periodically:       Target::sync ─► new record, flushed ─► rename ─► flush of the directory
 //!
-//!   open:  no record ────────► check every piece
-//!          record of a copy ─► check every piece
-//!          record ───────────► trust its pieces;  written in the same page cache ─► trust;  other notes ─► check
+//!   open:  no record, record of a copy ──────────► check every piece
+//!          the file is as the record says ───────► trust its pieces, check the noted ones
+//!          the file was written to since then ───► check the pieces in the record and the noted ones
 //! ```
 //!
-//! Writes never wait for a record. After a kill the kernel still has everything that was written, so only the
-//! pieces that were being written are hashed (`page_cache`). After a crash of the machine every noted but
-//! unrecorded piece is hashed: the last seconds. A piece that was only noted and hashes right is written
-//! again, because a page that the kernel failed to write may still read right.
+//! Writes never wait for a record. After a kill or a crash of the machine the file differs from its record,
+//! since pieces were written after it; a node that stops, and a download that is paused or waits, leaves both
+//! in agreement. Another program that writes to the file makes it differ too. A piece that was only noted and
+//! hashes right is written again, because a page that the kernel failed to write may still read right.
 //!
 //! Invariants:
 //! * A record claims a piece only if it was written completely before a flush that succeeded before the
 //!   record was written, with no failed flush in between.
 //! * A new partial file has no record: an old one is removed before the file is created
 //!   ([`remove_orphaned_record`]).
-//! * A record counts only for the partial file it was written for, not for a copy.
+//! * A record counts only for the partial file it was written for, not for a copy, and only while that file
+//!   is in the state that the record names.
 //! * Only the holder of the partial file's lock writes its record.
 //! * A removed record never reappears.
 
 mod notes;
-mod page_cache;
 mod record;
 mod recovery;
 
@@ -43,11 +43,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use self::notes::PieceNotes;
-use self::page_cache::PageCacheId;
 use self::record::{ContentIdentity, NOTE_BYTES, ResumeRecord};
 use super::destination::{remove_name, sibling_name, sync_directory};
 use super::error::{StorageError, StorageErrorKind, StorageOperation, add_space_details, to_storage_error};
 use super::file_identity::FileIdentity;
+use super::file_state::FileState;
 use super::limits::RECORD_DUE_PIECES;
 use super::target::Target;
 use crate::lock::lock;
@@ -80,6 +80,8 @@ pub struct RecordClaim {
     pub links_hold: bool,
     /// Exact length of the file in bytes, if known.
     pub exact_length: Option<u64>,
+    /// State of the partial file after this program's last write; `None` while it is being written.
+    pub file_state: Option<FileState>,
 }
 
 /// Writes the record of one partial file, and the notes behind it. Share it by `Arc`; every method takes
@@ -91,7 +93,6 @@ pub struct ResumeJournal {
     next_name: OsString,
     path: PathBuf,
     identity: ContentIdentity,
-    page_cache: Option<PageCacheId>,
     partial_file: FileIdentity,
     /// Held while a record is made, so that only one is made at a time.
     record_lock: Mutex<()>,
@@ -105,17 +106,6 @@ impl ResumeJournal {
     /// # Errors
     /// [`StorageError`]: the record cannot be read or written, or the manifest's SHA-1 values cannot be read.
     pub fn open(
-        target: &Target,
-        group: &str,
-        manifest: &Manifest,
-    ) -> Result<(ResumeJournal, PriorProgress), StorageError> {
-        let page_cache = PageCacheId::of(&target.destination().directory);
-        ResumeJournal::open_in(page_cache, target, group, manifest)
-    }
-
-    /// As [`ResumeJournal::open`], with a given page cache.
-    fn open_in(
-        page_cache: Option<PageCacheId>,
         target: &Target,
         group: &str,
         manifest: &Manifest,
@@ -142,7 +132,7 @@ impl ResumeJournal {
             recovery::read_record(&directory, &name, &path, &sibling(".damaged"), partial_file)?
         };
         let RecoveredState { progress, durable, noted } =
-            recovery::recover_state(record.as_ref(), &identity, page_cache, manifest, target);
+            recovery::recover_state(record.as_ref(), &identity, manifest, target);
         let has_claims = durable.count().0 > 0;
         let journal = ResumeJournal {
             directory,
@@ -150,12 +140,15 @@ impl ResumeJournal {
             next_name: sibling(".new"),
             path,
             identity,
-            page_cache,
             partial_file,
             record_lock: Mutex::default(),
             notes: Mutex::new(PieceNotes::new(durable, &noted, progress.is_complete)),
         };
-        let claim = RecordClaim { links_hold: progress.held.links_match, exact_length: progress.held.length };
+        let claim = RecordClaim {
+            links_hold: progress.held.links_match,
+            exact_length: progress.held.length,
+            file_state: if has_claims { target.settled_state() } else { None },
+        };
         // A record without claims need not be durable.
         journal.publish(&[], claim, has_claims)?;
         Ok((journal, progress))
@@ -172,12 +165,8 @@ impl ResumeJournal {
     }
 
     /// Notes that a piece was written completely, or was found in the file. The next record claims it.
-    /// `link_holds`: its link was proven under the manifest's chain.
-    pub fn note_written(&self, index: PieceIndex, link_holds: bool) {
-        // Without this note the piece is only hashed again after a kill.
-        if let Err(error) = lock(&self.notes).mark_written(index, link_holds) {
-            tracing::debug!(%error, path = %self.path.display(), "cannot write a note of the download's record");
-        }
+    pub fn note_written(&self, index: PieceIndex) {
+        lock(&self.notes).mark_written(index);
     }
 
     /// Notes that a piece is not in the file.
@@ -189,6 +178,13 @@ impl ResumeJournal {
     #[must_use]
     pub fn is_begun(&self, index: PieceIndex) -> bool {
         lock(&self.notes).is_begun(index)
+    }
+
+    /// Forgets all pieces: any of them may be in the file or not.
+    pub fn forget_pieces(&self) {
+        // Not while a record is made that claims them.
+        let _no_record = lock(&self.record_lock);
+        lock(&self.notes).forget_all();
     }
 
     /// Notes that everything to be checked was checked: from the next record on, pieces neither recorded nor
@@ -243,13 +239,8 @@ impl ResumeJournal {
 
     fn mark_suspect(&self) {
         let mut notes = lock(&self.notes);
-        if notes.is_removed {
-            return;
-        }
-        if let Err(error) = notes.mark_all_suspect() {
-            tracing::warn!(%error, path = %self.path.display(), "the notes of a download's record cannot be removed; removing the record");
-            // A record with wrong notes is worse than none.
-            let _ = remove_name(&self.directory, &self.name);
+        if !notes.is_removed {
+            notes.mark_all_suspect();
         }
     }
 
@@ -280,9 +271,9 @@ impl ResumeJournal {
         let record_file =
             FileIdentity::of(&file).map_err(|error| self.error(StorageOperation::Create, 0, error))?;
         let record = ResumeRecord {
-            page_cache: self.page_cache,
             partial_file: self.partial_file,
             record_file,
+            file_state: claim.file_state,
             identity: self.identity.clone(),
             exact_length: claim.exact_length,
             links_hold: claim.links_hold,
@@ -322,7 +313,7 @@ impl ResumeJournal {
             .map_err(|error| self.error(StorageOperation::Write, NOTE_BYTES, error))?;
         rustix::fs::renameat(&self.directory, &self.next_name, &self.directory, &self.name)
             .map_err(|errno| self.error(StorageOperation::Write, 0, errno))?;
-        notes.adopt_record(durable, is_complete, file, (length, end), seal);
+        notes.adopt_record(durable, is_complete, file, end, seal);
         Ok(())
     }
 

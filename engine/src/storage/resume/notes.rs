@@ -11,16 +11,16 @@
 //! ```
 //!
 //! Invariants:
-//! * A suspect piece is never recorded and has no note that says it is written. It has to be written again
-//!   first, since the kernel may have dropped a page that it could not write while memory still shows it.
-//! * A note is written completely or is overwritten by the next one.
+//! * A suspect piece is never recorded. It has to be written again first, since the kernel may have dropped a
+//!   page that it could not write while memory still shows it.
+//! * Every unrecorded piece that was written has a note, which says only that it may be there.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::record::{NOTE_BYTES, NotedPieces, PieceNote};
+use super::record::{NOTE_BYTES, NotedPieces, note_to_bytes};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::units::PieceIndex;
 
@@ -32,20 +32,9 @@ enum PieceWriteState {
     /// It was `Begun` when a flush failed.
     BegunBeforeFailedFlush,
     /// It was written, or was found in the file.
-    Written { link_holds: bool },
+    Written,
     /// It was written before a flush that failed.
     Suspect,
-}
-
-impl PieceWriteState {
-    fn note(self) -> PieceNote {
-        match self {
-            PieceWriteState::Written { link_holds } => PieceNote::Written { link_holds },
-            PieceWriteState::Begun | PieceWriteState::BegunBeforeFailedFlush | PieceWriteState::Suspect => {
-                PieceNote::Begun
-            }
-        }
-    }
 }
 
 /// Pieces since the last record, and the record's file.
@@ -54,8 +43,6 @@ pub(super) struct PieceNotes {
     /// The record's file; `None` before the first record.
     file: Option<File>,
     seal: u32,
-    /// Offset of the first note in the file, in bytes.
-    notes_start: u64,
     /// Offset of the next note, in bytes.
     notes_end: u64,
     durable: Bitfield,
@@ -78,7 +65,6 @@ impl PieceNotes {
         let mut notes = PieceNotes {
             file: None,
             seal: 0,
-            notes_start: 0,
             notes_end: 0,
             durable,
             states: BTreeMap::new(),
@@ -88,12 +74,8 @@ impl PieceNotes {
             is_recorded_complete: is_complete,
             is_removed: false,
         };
-        for (index, note) in found {
-            let state = match *note {
-                PieceNote::Begun => PieceWriteState::Begun,
-                PieceNote::Written { link_holds } => PieceWriteState::Written { link_holds },
-            };
-            notes.set_state(*index, Some(state));
+        for index in found {
+            notes.set_state(*index, Some(PieceWriteState::Begun));
         }
         notes
     }
@@ -108,35 +90,39 @@ impl PieceNotes {
             return Ok(());
         }
         match self.states.get(&index) {
-            Some(PieceWriteState::Begun | PieceWriteState::Written { .. }) => return Ok(()),
+            Some(PieceWriteState::Begun | PieceWriteState::Written) => return Ok(()),
             // The file already has a note that the piece is begun.
             Some(PieceWriteState::BegunBeforeFailedFlush | PieceWriteState::Suspect) => {}
-            None => self.append(index, PieceNote::Begun)?,
+            None => self.append(index)?,
         }
         self.set_state(index, Some(PieceWriteState::Begun));
         Ok(())
     }
 
-    pub(super) fn mark_written(&mut self, index: PieceIndex, link_holds: bool) -> io::Result<()> {
+    pub(super) fn mark_written(&mut self, index: PieceIndex) {
         if self.is_removed || self.durable.has(index) {
-            return Ok(());
+            return;
         }
-        match self.states.get(&index) {
-            Some(PieceWriteState::Written { .. } | PieceWriteState::Suspect) => Ok(()),
-            Some(PieceWriteState::BegunBeforeFailedFlush) => {
-                self.set_state(index, Some(PieceWriteState::Suspect));
-                Ok(())
+        let state = match self.states.get(&index) {
+            Some(PieceWriteState::BegunBeforeFailedFlush | PieceWriteState::Suspect) => {
+                PieceWriteState::Suspect
             }
-            Some(PieceWriteState::Begun) | None => {
-                self.set_state(index, Some(PieceWriteState::Written { link_holds }));
-                self.append(index, PieceNote::Written { link_holds })
-            }
-        }
+            Some(PieceWriteState::Begun | PieceWriteState::Written) | None => PieceWriteState::Written,
+        };
+        self.set_state(index, Some(state));
     }
 
     /// Forgets a piece that is not in the file.
     pub(super) fn mark_missing(&mut self, index: PieceIndex) {
         self.set_state(index, None);
+    }
+
+    /// Forgets all pieces, recorded ones too: the file was changed.
+    pub(super) fn forget_all(&mut self) {
+        self.durable = Bitfield::empty(self.durable.pieces());
+        self.states.clear();
+        (self.written_count, self.suspect_count) = (0, 0);
+        self.is_complete = false;
     }
 
     /// Whether a piece was begun and not yet noted as written.
@@ -162,7 +148,7 @@ impl PieceNotes {
 
     /// Pieces that the next record can claim once they are flushed.
     pub(super) fn written_pieces(&self) -> Vec<PieceIndex> {
-        self.pieces_where(|state| matches!(state, PieceWriteState::Written { .. }))
+        self.pieces_where(|state| matches!(state, PieceWriteState::Written))
     }
 
     /// Pieces that have to be written again.
@@ -170,25 +156,17 @@ impl PieceNotes {
         self.pieces_where(|state| state == PieceWriteState::Suspect)
     }
 
-    /// After a failed flush: nothing unrecorded can be trusted any more.
-    pub(super) fn mark_all_suspect(&mut self) -> io::Result<()> {
+    /// After a failed flush: nothing unrecorded can be trusted any more. Their notes already have them checked.
+    pub(super) fn mark_all_suspect(&mut self) {
         for index in self.states.keys().copied().collect::<Vec<_>>() {
             let state = match self.states[&index] {
                 PieceWriteState::Begun | PieceWriteState::BegunBeforeFailedFlush => {
                     PieceWriteState::BegunBeforeFailedFlush
                 }
-                PieceWriteState::Written { .. } | PieceWriteState::Suspect => PieceWriteState::Suspect,
+                PieceWriteState::Written | PieceWriteState::Suspect => PieceWriteState::Suspect,
             };
             self.set_state(index, Some(state));
         }
-        let Some(file) = &self.file else { return Ok(()) };
-        // First remove the wrong notes, even if there is no room for new ones.
-        file.set_len(self.notes_start)?;
-        self.notes_end = self.notes_start;
-        let bytes = self.to_bytes();
-        file.write_all_at(&bytes, self.notes_end)?;
-        self.notes_end += bytes.len() as u64;
-        Ok(())
     }
 
     /// Writes the notes on pieces that are not in `durable` to a new record's file, from offset `start` on.
@@ -200,20 +178,19 @@ impl PieceNotes {
         start: u64,
         seal: u32,
     ) -> io::Result<u64> {
-        let remaining = self.states.iter().filter(|(index, _)| !durable.has(**index));
-        let bytes: Vec<u8> =
-            remaining.flat_map(|(index, state)| state.note().to_bytes(*index, seal)).collect();
+        let remaining = self.states.keys().filter(|index| !durable.has(**index));
+        let bytes: Vec<u8> = remaining.flat_map(|index| note_to_bytes(*index, seal)).collect();
         file.write_all_at(&bytes, start)?;
         Ok(start + bytes.len() as u64)
     }
 
-    /// Continues behind a new record in `file`, whose notes reach from `start` to `end`.
+    /// Continues behind a new record in `file`, whose notes end at offset `end`.
     pub(super) fn adopt_record(
         &mut self,
         durable: Bitfield,
         is_complete: bool,
         file: File,
-        (start, end): (u64, u64),
+        end: u64,
         seal: u32,
     ) {
         for index in self.pieces_where(|_| true).into_iter().filter(|index| durable.has(*index)) {
@@ -222,7 +199,7 @@ impl PieceNotes {
         self.durable = durable;
         self.is_recorded_complete = is_complete;
         self.file = Some(file);
-        (self.notes_start, self.notes_end, self.seal) = (start, end, seal);
+        (self.notes_end, self.seal) = (end, seal);
     }
 
     fn pieces_where(&self, chosen: impl Fn(PieceWriteState) -> bool) -> Vec<PieceIndex> {
@@ -230,14 +207,9 @@ impl PieceNotes {
         pieces.map(|(index, _)| *index).collect()
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
-        let note = |(index, state): (&PieceIndex, &PieceWriteState)| state.note().to_bytes(*index, self.seal);
-        self.states.iter().flat_map(note).collect()
-    }
-
-    fn append(&mut self, index: PieceIndex, note: PieceNote) -> io::Result<()> {
+    fn append(&mut self, index: PieceIndex) -> io::Result<()> {
         if let Some(file) = &self.file {
-            file.write_all_at(&note.to_bytes(index, self.seal), self.notes_end)?;
+            file.write_all_at(&note_to_bytes(index, self.seal), self.notes_end)?;
             self.notes_end += NOTE_BYTES as u64;
         }
         Ok(())
@@ -245,7 +217,7 @@ impl PieceNotes {
 
     fn set_state(&mut self, index: PieceIndex, state: Option<PieceWriteState>) {
         let count = |state: Option<PieceWriteState>| match state {
-            Some(PieceWriteState::Written { .. }) => (1, 0),
+            Some(PieceWriteState::Written) => (1, 0),
             Some(PieceWriteState::Suspect) => (0, 1),
             _ => (0, 0),
         };

@@ -1,8 +1,7 @@
 //! Determines which pieces of a partial file an earlier attempt left, with or without its record.
 //!
-//! Invariant: a piece is trusted only if it was durable, or written completely through the page cache that is
-//! still there, under a record of the same pieces and of this very file, and the file was long enough to
-//! contain it.
+//! Invariant: a piece is trusted only if it was durable under a record of the same pieces and of this very
+//! file, nothing was written to the file since that record, and the file is long enough to contain it.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,8 +13,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::page_cache::PageCacheId;
-use super::record::{ContentIdentity, NotedPieces, PieceNote, ResumeRecord};
+use super::record::{ContentIdentity, NotedPieces, ResumeRecord};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
 use crate::proto::manifest::Manifest;
@@ -47,11 +45,10 @@ pub(super) struct RecoveredState {
     pub(super) noted: NotedPieces,
 }
 
-/// Determines what is left, from the record and notes if there are any. `cache` is the current page cache.
+/// Determines what is left, from the record and notes if there are any.
 pub(super) fn recover_state(
     recorded: Option<&(ResumeRecord, NotedPieces)>,
     identity: &ContentIdentity,
-    cache: Option<PageCacheId>,
     manifest: &Manifest,
     target: &Target,
 ) -> RecoveredState {
@@ -59,10 +56,8 @@ pub(super) fn recover_state(
         Some((record, noted))
             if record.identity.same_pieces(identity) && record.durable.pieces() == manifest.pieces() =>
         {
-            let same_cache = cache.is_some() && cache == record.page_cache;
-            let same_chain = identity.chain.is_some() && identity.chain == record.identity.chain;
-            let trust = RecordTrust { same_cache, same_chain };
-            progress_from_record(record, noted, trust, manifest, target)
+            let is_same_chain = identity.chain.is_some() && identity.chain == record.identity.chain;
+            progress_from_record(record, noted, is_same_chain, manifest, target)
         }
         _ => {
             let progress = progress_without_record(manifest, target);
@@ -75,21 +70,12 @@ pub(super) fn recover_state(
     }
 }
 
-/// What has stayed the same since a record was written.
-#[derive(Clone, Copy)]
-struct RecordTrust {
-    /// The page cache: what was written since is still there.
-    same_cache: bool,
-    /// The chain: links that held still hold.
-    same_chain: bool,
-}
-
 /// What a record of the same pieces proves, limited to pieces that the partial file was long enough to
-/// contain.
+/// contain. If the file is no longer in the state that the record names, that is which pieces to check.
 fn progress_from_record(
     record: &ResumeRecord,
     noted: &NotedPieces,
-    trust: RecordTrust,
+    is_same_chain: bool,
     manifest: &Manifest,
     target: &Target,
 ) -> RecoveredState {
@@ -102,37 +88,30 @@ fn progress_from_record(
     let was_there = |index: &PieceIndex| {
         fits_initial_length(geometry, *index, target) && (exact.is_some() || geometry.last() != Some(*index))
     };
+    let is_unchanged = record.file_state.is_some() && record.file_state == target.initial_state();
     let mut durable = Bitfield::empty(manifest.pieces());
+    let mut remaining: NotedPieces = noted.iter().copied().filter(was_there).collect();
+    let mut to_check = remaining.clone();
     for index in record.durable.iter().filter(was_there) {
-        durable.insert(index);
-    }
-    let mut pieces = durable.clone();
-    let mut links_hold = durable.count().0 == 0 || record.links_hold && trust.same_chain;
-    let mut remaining = NotedPieces::new();
-    for (index, note) in noted.iter().filter(|(index, _)| was_there(index) && !durable.has(**index)) {
-        match note {
-            PieceNote::Written { link_holds } if trust.same_cache => {
-                let link_holds = *link_holds && trust.same_chain;
-                pieces.insert(*index);
-                links_hold &= link_holds;
-                remaining.insert(*index, PieceNote::Written { link_holds });
-            }
-            _ if record.is_complete => drop(remaining.insert(*index, PieceNote::Begun)),
-            _ => {}
+        remaining.remove(&index);
+        to_check.insert(index);
+        if is_unchanged {
+            durable.insert(index);
         }
     }
     let to_check = if record.is_complete {
-        remaining.keys().copied().filter(|index| !pieces.has(*index)).collect()
+        to_check.into_iter().filter(|index| !durable.has(*index)).collect()
     } else {
-        unproven_pieces(manifest, &pieces).filter(was_there).collect()
+        unproven_pieces(manifest, &durable).filter(was_there).collect()
     };
-    let length = geometry.last().filter(|last| pieces.has(*last)).map(|_| geometry.length());
-    let progress = PriorProgress {
-        held: ResumedPieces { pieces, links_match: links_hold, length },
-        to_check,
-        is_complete: record.is_complete,
+    let held = ResumedPieces {
+        links_match: durable.count().0 == 0 || record.links_hold && is_same_chain,
+        length: geometry.last().filter(|last| durable.has(*last)).map(|_| geometry.length()),
+        pieces: durable.clone(),
     };
-    RecoveredState { progress, durable, noted: remaining }
+    // What the record claimed is in no note, so a crash during the check has every piece checked.
+    let is_complete = record.is_complete && (is_unchanged || record.durable.count().0 == 0);
+    RecoveredState { progress: PriorProgress { held, to_check, is_complete }, durable, noted: remaining }
 }
 
 /// Without a record every piece may be there, unless the file is new.
@@ -210,6 +189,13 @@ pub(super) fn read_record(
         .map_err(to_storage_error(StorageOperation::Read, path))?;
     if bytes.is_empty() {
         // The machine crashed before anything was claimed.
+        return Ok(None);
+    }
+    if ResumeRecord::is_other_version(&bytes) {
+        tracing::info!(
+            path = %path.display(),
+            "the record of a download was written by another version of this program; everything is hashed instead"
+        );
         return Ok(None);
     }
     match ResumeRecord::parse(&bytes) {

@@ -1,8 +1,8 @@
 //! The partial file of a download: opened or created by name, locked, reserved, and renamed in the end.
 //!
 //! Invariants:
-//! * The lock is held from opening to drop: at most one partial file of a name is open, in this process and in
-//!   others.
+//! * The lock is held from opening until the download ends: at most one download writes a partial file, in
+//!   this process and in others.
 //! * A file that was created here and could not be reserved is removed again.
 
 use std::ffi::{OsStr, OsString};
@@ -16,11 +16,12 @@ use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, RenameFl
 use rustix::io::Errno;
 
 use crate::proto::units::Digest;
-use crate::storage::destination::{Destination, DestinationEntry, partial_name};
+use crate::storage::destination::{Destination, DestinationEntry, partial_name, path_of_descriptor};
 use crate::storage::error::{
     StorageError, StorageErrorKind, StorageOperation, add_space_details, to_storage_error,
 };
-use crate::storage::limits::{OPEN_ATTEMPTS_MAX, TMPFS_MAGIC};
+use crate::storage::file_state::FileState;
+use crate::storage::limits::{EXACT_TIMES_MAGIC, OPEN_ATTEMPTS_MAX, TMPFS_MAGIC};
 use crate::storage::source::non_regular_kind;
 
 /// Unit of `st_blocks`, in bytes (stat(2)).
@@ -50,6 +51,10 @@ pub(super) struct PartialFile {
     reserved_bytes: u64,
     /// Length in bytes when it was opened; `None` when it did not exist.
     pub(super) initial_length: Option<u64>,
+    /// State when it was opened; `None` when it did not exist.
+    pub(super) initial_state: Option<FileState>,
+    /// Whether the filesystem sets file times at the write itself.
+    has_exact_times: bool,
 }
 
 impl PartialFile {
@@ -63,8 +68,22 @@ impl PartialFile {
         let name = partial_name(destination.name(), group, content);
         let reserved_bytes = layout.reserved_bytes();
         let (file, initial_length) = open_locked(&destination, &name, reserved_bytes)?;
-        let partial = PartialFile { destination, file, name, reserved_bytes, initial_length };
-        if let Err(error) = partial.reserve(layout) {
+        // A state that cannot be read makes a record count for nothing.
+        let initial_state = initial_length.and_then(|_| FileState::of(&file).ok());
+        let has_exact_times = rustix::fs::fstatfs(&file)
+            .is_ok_and(|stat| EXACT_TIMES_MAGIC.iter().any(|magic| stat.f_type == i64::from(*magic)));
+        let partial = PartialFile {
+            destination,
+            file,
+            name,
+            reserved_bytes,
+            initial_length,
+            initial_state,
+            has_exact_times,
+        };
+        // The own lock is held, so of two downloads that begin at once one or both see the other.
+        let claimed = partial.check_sole_claim();
+        if let Err(error) = claimed.and_then(|()| partial.reserve(layout)) {
             if initial_length.is_none() {
                 // The first error matters more than one of the cleanup.
                 let _ = partial.remove();
@@ -72,6 +91,55 @@ impl PartialFile {
             return Err(error);
         }
         Ok(partial)
+    }
+
+    /// Refuses a final path to which another download is fetching.
+    fn check_sole_claim(&self) -> Result<(), StorageError> {
+        match self.destination.other_partial_in_use(&self.name)? {
+            None => Ok(()),
+            Some(other) => {
+                let kind = StorageErrorKind::Claimed(other);
+                Err(to_storage_error(StorageOperation::Create, &self.destination.path())(kind))
+            }
+        }
+    }
+
+    /// Whether the file is where it was created: its directory has a path, and its name belongs to it.
+    pub(super) fn check_name(&self) -> Result<(), StorageError> {
+        self.destination.update_path()?;
+        if self.is_named(&self.name)? {
+            return Ok(());
+        }
+        Err(self.error(StorageOperation::Write, self.lost_name()))
+    }
+
+    /// Releases the lock.
+    pub(super) fn unlock(&self) {
+        if let Err(error) = rustix::fs::flock(&self.file, FlockOperation::Unlock) {
+            tracing::debug!(%error, "the lock of a partial file is held until it is closed");
+        }
+    }
+
+    /// Why the file no longer has its name.
+    fn lost_name(&self) -> StorageErrorKind {
+        let ours = self.file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let leads_there = |path: &PathBuf| {
+            path.symlink_metadata().ok().map(|metadata| (metadata.dev(), metadata.ino())) == ours
+        };
+        match path_of_descriptor(self.file.as_fd()).filter(leads_there) {
+            Some(path) => StorageErrorKind::Moved(path),
+            None => StorageErrorKind::Replaced,
+        }
+    }
+
+    /// Whether the file has its final name already.
+    pub(super) fn has_final_name(&self) -> Result<bool, StorageError> {
+        Ok(!self.is_named(&self.name)? && self.is_named(self.destination.name())?)
+    }
+
+    /// The current state, where it lasts until the next change.
+    pub(super) fn exact_state(&self) -> Option<FileState> {
+        if self.has_exact_times { FileState::of(&self.file).ok() } else { None }
     }
 
     /// Its path, absolute.
@@ -88,14 +156,10 @@ impl PartialFile {
             .map_err(|errno| self.error(StorageOperation::Remove, errno))
     }
 
-    /// Gives the file its final name. Does nothing if the file already has that name.
+    /// Gives the file its final name.
     pub(super) fn rename_to_final(&self, overwrite: bool) -> Result<(), StorageError> {
         let error = |kind| self.error(StorageOperation::Rename, kind);
-        if !self.is_named(&self.name)? {
-            // A repeated call, after the rename and before its directory flush, finds the final name.
-            let is_done = self.is_named(self.destination.name())?;
-            return if is_done { Ok(()) } else { Err(error(StorageErrorKind::Replaced)) };
-        }
+        self.check_name()?;
         if let DestinationEntry::Other(what) = self.destination.existing_entry()? {
             return Err(error(StorageErrorKind::NotAFile(what)));
         }
@@ -145,9 +209,15 @@ impl PartialFile {
 
     /// Sets the length and reserves the wanted ranges.
     fn reserve(&self, layout: TargetLayout<'_>) -> Result<(), StorageError> {
-        self.file.set_len(layout.length).map_err(|error| self.error(StorageOperation::Resize, error))?;
+        // Setting the same length again would change the file's times.
+        if self.initial_length != Some(layout.length) {
+            self.file.set_len(layout.length).map_err(|error| self.error(StorageOperation::Resize, error))?;
+        }
         if is_on_tmpfs(&self.file) {
             return self.check_free_space();
+        }
+        if self.initial_length.is_some() && self.missing_bytes() == 0 {
+            return Ok(());
         }
         let Some(first) = layout.reserved_ranges.first() else { return Ok(()) };
         // A filesystem that cannot reserve refuses this too. A full disk then fails a write.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::record::note_to_bytes;
 use super::*;
 use crate::proto::sealed::FieldReader;
 
@@ -31,10 +32,12 @@ fn a_record_and_its_notes_are_written_as_the_page_shows_them() {
     for index in [0, 1, 9] {
         durable.insert(PieceIndex(index));
     }
+    let time = |seconds: i64| [&seconds.to_le_bytes()[..], &500u32.to_le_bytes()].concat();
+    let state = [&5_000_000u64.to_le_bytes()[..], &time(3_000), &time(4_000)].concat();
     let record = ResumeRecord {
-        page_cache: Some(PageCacheId([0xCC; 24])),
         partial_file: identity(7, 1_000),
         record_file: identity(8, 2_000),
+        file_state: Some(FileState::read_from(&mut FieldReader::of(&state)).unwrap()),
         identity: ContentIdentity {
             length: Some(5_000_000),
             content: Digest([0x33; 20]),
@@ -48,14 +51,7 @@ fn a_record_and_its_notes_are_written_as_the_page_shows_them() {
     };
     let (bytes, seal) = record.to_bytes();
     let mut blocks = worked_block("Record", &bytes);
-    let mut notes = String::new();
-    for (name, note) in [
-        ("Note: piece 3, begun", PieceNote::Begun),
-        ("Note: piece 3, written", PieceNote::Written { link_holds: false }),
-        ("Note: piece 3, written, its link held", PieceNote::Written { link_holds: true }),
-    ] {
-        notes += &worked_block(name, &note.to_bytes(PieceIndex(3), seal));
-    }
+    let notes = worked_block("Note: piece 3", &note_to_bytes(PieceIndex(3), seal));
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/formats.md");
     let page = std::fs::read_to_string(page).unwrap();
     let has_both = page.contains(&blocks) && page.contains(&notes);
