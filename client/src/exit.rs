@@ -197,6 +197,10 @@ impl From<StorageError> for ClientFault {
 impl From<&WaitReason> for ClientFault {
     fn from(wait: &WaitReason) -> ClientFault {
         let (exit, fix) = match wait {
+            WaitReason::NoPeers { troubles, .. } if !troubles.is_empty() => (
+                ExitCause::NoPeer,
+                "on the machine of such a peer `client doctor` says whether others reach it; `get_peers` shows each peer",
+            ),
             WaitReason::NoPeers { .. } => {
                 (ExitCause::NoPeer, "try again when a seeder is online (`list_files` shows how many)")
             }
@@ -276,10 +280,11 @@ mod tests {
 
     #[test]
     fn every_wait_and_failure_has_its_code_and_a_fix() {
+        let troubles = engine::proto::PeerTroubles::default;
         let waits = [
-            (WaitReason::NoPeers { missing: 1, first_missing: 0 }, ExitCause::NoPeer),
-            (WaitReason::SourceChanged { missing: 1 }, ExitCause::NoPeer),
-            (WaitReason::BadPieces { missing: 1 }, ExitCause::Corrupt),
+            (WaitReason::NoPeers { missing: 1, first_missing: 0, troubles: troubles() }, ExitCause::NoPeer),
+            (WaitReason::SourceChanged { missing: 1, troubles: troubles() }, ExitCause::NoPeer),
+            (WaitReason::BadPieces { missing: 1, troubles: troubles() }, ExitCause::Corrupt),
             (WaitReason::DiskFull { needed: 2, free: 1, directory: "/d".into() }, ExitCause::DiskFull),
             (WaitReason::QuotaFull { needed: 2, directory: "/d".into() }, ExitCause::DiskFull),
             (WaitReason::Io("x".into()), ExitCause::LocalIo),

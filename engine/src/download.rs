@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::driver::{ActiveDownload, EngineClock};
 use crate::lock::lock;
-use crate::proto::action::PeerAddress;
+use crate::proto::action::NamedPeer;
 use crate::proto::manifest::FileKey;
 use crate::proto::ticket::Ticket;
 use crate::proto::time::Moment;
@@ -107,7 +107,7 @@ impl Download {
     }
 
     /// Adds peers that the tracker named; known ones stay as they are.
-    pub fn add_peers(&self, peers: &[PeerAddress]) {
+    pub fn add_peers(&self, peers: impl IntoIterator<Item = impl Into<NamedPeer>>) {
         self.read(|active| active.add_peers(peers), |_| ());
     }
 

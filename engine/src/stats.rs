@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::proto::manifest::{FileKey, Manifest};
 use crate::proto::units::PieceCount;
+use crate::proto::{DisconnectReason, PeerTroubleKind, PeerTroubles};
 use crate::storage::error::{describe_lack, describe_quota};
 use crate::storage::fingerprint::Fingerprint;
 
@@ -80,24 +81,36 @@ impl DownloadPhase {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WaitReason {
     /// No connected peer has any of the missing pieces.
-    #[error("no peer has the missing pieces ({missing} missing, the first is {first_missing})")]
+    #[error("{}", describe_no_peers(*missing, *first_missing, troubles))]
     NoPeers {
         /// Number of missing pieces.
         missing: u32,
         /// Index of the first missing piece.
         first_missing: u32,
+        /// Peers that cannot be fetched from.
+        troubles: PeerTroubles,
     },
     /// As [`WaitReason::NoPeers`], after the last source was dropped for bad pieces.
-    #[error("the last peers were dropped because they sent wrong bytes ({missing} pieces are missing)")]
+    #[error(
+        "the last peers were dropped because they sent wrong bytes ({missing} pieces are missing){}",
+        describe_others(troubles, &PeerTroubleKind::Banned)
+    )]
     BadPieces {
         /// Number of missing pieces.
         missing: u32,
+        /// Peers that cannot be fetched from.
+        troubles: PeerTroubles,
     },
     /// As [`WaitReason::NoPeers`], after the file of a source has changed.
-    #[error("the file of a peer has changed, so the peer no longer serves it ({missing} pieces are missing)")]
+    #[error(
+        "the file of a peer has changed, so the peer no longer serves it ({missing} pieces are missing){}",
+        describe_others(troubles, &PeerTroubleKind::Ended(DisconnectReason::SourceChanged))
+    )]
     SourceChanged {
         /// Number of missing pieces.
         missing: u32,
+        /// Peers that cannot be fetched from.
+        troubles: PeerTroubles,
     },
     /// The filesystem is full.
     #[error("no space left in {}: {}", directory.display(), describe_lack(*needed, *free))]
@@ -123,6 +136,19 @@ pub enum WaitReason {
     /// The ticket has expired and was not renewed.
     #[error("the tracker has not renewed the permission to fetch")]
     Ticket,
+}
+
+fn describe_no_peers(missing: u32, first_missing: u32, troubles: &PeerTroubles) -> String {
+    if troubles.is_empty() {
+        return format!("no peer has the missing pieces ({missing} missing, the first is {first_missing})");
+    }
+    format!("{troubles} ({missing} pieces are missing)")
+}
+
+/// The peers with another trouble than the message tells already.
+fn describe_others(troubles: &PeerTroubles, told: &PeerTroubleKind) -> String {
+    let others = troubles.except(told);
+    if others.is_empty() { String::new() } else { format!("; {others}") }
 }
 
 impl WaitReason {
@@ -244,6 +270,8 @@ pub struct DownloadProgress {
     pub verified_bytes_per_s: u64,
     /// Connected peers.
     pub peers: usize,
+    /// Peers that cannot be fetched from.
+    pub peer_troubles: PeerTroubles,
     /// Passes over the whole file that were needed to prove it: 0 with a good chain, else 1.
     pub sequential_passes: u32,
     /// Bytes moved in both directions on connections to peers: pieces, frame heads, handshakes, requests.

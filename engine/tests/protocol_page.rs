@@ -5,8 +5,10 @@
 use std::fmt::Write as _;
 
 use engine::proto::codec::encode_message;
-use engine::proto::frame::{Message, RejectCode, WireRange};
-use engine::proto::ticket::{Grant, Nonce, SecretKey, Ticket, UnixSeconds, sign_open, sign_opened};
+use engine::proto::frame::{Message, PROTOCOL_VERSION, RejectCode, WireRange};
+use engine::proto::ticket::{
+    Grant, Nonce, SecretKey, Ticket, UnixSeconds, sign_address, sign_open, sign_opened,
+};
 use engine::proto::units::{Digest, PieceCount, PieceIndex};
 
 /// Bytes in one line of the page.
@@ -56,10 +58,14 @@ fn a_ticket_and_an_opening_are_signed_as_the_page_has_them() {
     let ticket = Ticket::sign(grant, &tracker);
     let (provider_nonce, consumer_nonce) = (Nonce([4; 32]), Nonce([5; 32]));
     let signature = sign_open(&consumer, provider_nonce, &ticket, provider.peer_key());
-    let greeting = Message::Greeting { version: 1, nonce: provider_nonce, peer_key: provider.peer_key() };
+    let greeting =
+        Message::Greeting { version: PROTOCOL_VERSION, nonce: provider_nonce, peer_key: provider.peer_key() };
     let open = Message::Open { ticket: ticket.clone(), nonce: consumer_nonce, signature };
     let signature = sign_opened(&provider, consumer_nonce);
     let opened = Message::Opened { length: 1_000_000, bitfield: vec![0b11], signature };
+    let (nonce, address) = (Nonce([6; 32]), "10.0.0.5:40603");
+    let prove = Message::Prove { nonce, address: address.into() };
+    let proof = Message::Proof { signature: sign_address(&provider, nonce, address) };
     let page = page();
     for (name, bytes) in [
         ("Tracker's public key", tracker.tracker_key().0.to_vec()),
@@ -69,6 +75,8 @@ fn a_ticket_and_an_opening_are_signed_as_the_page_has_them() {
         ("Greeting", encode_message(&greeting)),
         ("Open", encode_message(&open)),
         ("Opened: length 1,000,000, both pieces", encode_message(&opened)),
+        ("Prove: nonce 32 bytes of 06, address 10.0.0.5:40603", encode_message(&prove)),
+        ("Proof", encode_message(&proof)),
     ] {
         let wanted = block(name, &bytes);
         assert!(page.contains(&wanted), "the page lacks:\n{wanted}");

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::node_access;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeRequest};
-use crate::ipc::rows::NodeStatus;
+use crate::ipc::rows::{NodeStatus, ReachabilityRow};
 use crate::limits;
 use crate::node::state_dir::{self, DirectoryAccess};
 use crate::node::trackers::{self, TrackerLocator};
@@ -51,6 +51,7 @@ impl DoctorCheck {
 /// Runs all checks.
 pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), ClientFault> {
     let node = running_node_status(plan);
+    let is_logged_in = matches!(&node, Ok(Some(node)) if node.user.is_some() && node.listen.is_some());
     if let Err(fault) = &node
         && fault.exit == ExitCause::Usage
     {
@@ -60,6 +61,7 @@ pub(crate) fn run_doctor(plan: &ClientPlan, screen: &mut Screen) -> Result<(), C
     checks.extend(plan.config_fault.clone().map(|fault| DoctorCheck::failed("config", fault)));
     checks.extend(check_trackers(plan));
     checks.extend(check_node(node));
+    checks.extend(is_logged_in.then(|| check_reachability(plan)));
     checks.push(check_io_uring());
     checks.extend(check_resources());
     let failed = checks.iter().any(|check| !check.ok);
@@ -189,6 +191,30 @@ fn check_node(node: Result<Option<NodeStatus>, ClientFault>) -> Vec<DoctorCheck>
             };
             vec![DoctorCheck::passed("node", format!("process {}{listens}{io}", node.pid)), login]
         }
+    }
+}
+
+/// Has the tracker call the running node back.
+fn check_reachability(plan: &ClientPlan) -> DoctorCheck {
+    let name = "reached";
+    let asked = node_access::connect_running_node(plan).and_then(|connection| match connection {
+        Some(mut connection) => connection.request(&NodeRequest::CheckAddress, &mut |_| Ok(())).map(Some),
+        None => Ok(None),
+    });
+    match asked {
+        Ok(Some(NodeAnswer::Reachability(row))) => match row.problem_text() {
+            Some(problem) => DoctorCheck::failed(
+                name,
+                ClientFault::new(ExitCause::Other, problem).fix(ReachabilityRow::FIX),
+            ),
+            None => DoctorCheck::passed(name, row.describe()),
+        },
+        Ok(_) => DoctorCheck::passed(name, "the node has ended"),
+        Err(fault) => DoctorCheck::warning(
+            name,
+            format!("whether others reach this node is not known: {}", fault.message),
+            "try again when the tracker answers",
+        ),
     }
 }
 

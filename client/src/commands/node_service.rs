@@ -36,6 +36,7 @@ pub(super) fn run_serve(
     node.record_problems().iter().for_each(|problem| screen.show_note(problem));
     node_access::show_notices(&node, plan)?;
     node.start_recovery(true)?;
+    node.start_reachability_check()?;
     node.wait_for_shutdown();
     signals.take_signal();
     node.shut_down();

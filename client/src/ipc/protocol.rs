@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tracker::api::GroupFile;
 use tracker::api::request::Command;
 
-use super::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, TransferRow};
+use super::rows::{FileListRow, GroupListRow, NodeStatus, PeerRow, ReachabilityRow, TransferRow};
 use crate::exit::ClientFault;
 
 /// A request of a front end. Paths are absolute, since the node may run in another directory.
@@ -39,6 +39,8 @@ pub(crate) enum NodeRequest {
     Resume(GroupFile),
     Cancel(GroupFile),
     Status,
+    /// Have the tracker call this node back.
+    CheckAddress,
     /// Send notices from now on. This request has no answer.
     Watch,
     /// Stop the node.
@@ -155,6 +157,7 @@ pub(crate) enum NodeAnswer {
         downloads: Vec<TransferRow>,
     },
     Node(NodeStatus),
+    Reachability(ReachabilityRow),
 }
 
 #[cfg(test)]

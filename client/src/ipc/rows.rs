@@ -96,6 +96,9 @@ pub(crate) struct TransferRow {
     pub(crate) to_hash_bytes: u64,
     /// Connected peers.
     pub(crate) peers: usize,
+    /// Peers that the file cannot be fetched from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) peer_troubles: Vec<PeerTroubleRow>,
     /// The uploader gave no SHA-1 of the whole file, so only the pieces can be verified.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) pieces_only: bool,
@@ -112,6 +115,16 @@ pub(crate) struct TransferRow {
     /// Measurements, once the download is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) figures: Option<TransferFigures>,
+}
+
+/// A peer that a file cannot be fetched from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PeerTroubleRow {
+    pub(crate) address: SocketAddr,
+    /// A word for programs, such as `timed_out`.
+    pub(crate) trouble: String,
+    /// The same for people, as a sentence that names the peer.
+    pub(crate) message: String,
 }
 
 /// Measurements of a complete download. Spans are microseconds from its start.
@@ -214,6 +227,46 @@ pub(crate) struct PeerRow {
     pub(crate) address: SocketAddr,
     /// Whether it has the whole file.
     pub(crate) complete: bool,
+    /// Why this node's download of the file cannot fetch from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trouble: Option<PeerTroubleRow>,
+}
+
+/// Whether the tracker reached a node when it called back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReachabilityRow {
+    /// Where peers are told that the node listens.
+    pub(crate) address: SocketAddr,
+    pub(crate) reached: bool,
+    /// What kept the tracker from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<String>,
+}
+
+impl ReachabilityRow {
+    /// What to do when the node was not reached.
+    pub(crate) const FIX: &str = "open that port for TCP on this machine and on the way to it, or start the node with `--listen IP:PORT` at an address that others reach";
+
+    /// What happened, and what it means.
+    pub(crate) fn problem_text(&self) -> Option<String> {
+        let why = self.problem.as_deref().filter(|_| !self.reached)?;
+        Some(format!(
+            "the tracker cannot reach {}: {why}; other members cannot fetch from this node",
+            self.address
+        ))
+    }
+
+    /// The same or the good news, in one line.
+    pub(crate) fn describe(&self) -> String {
+        match self.problem_text() {
+            Some(problem) => format!("{problem}. Next: {}", ReachabilityRow::FIX),
+            None if self.address.ip().is_loopback() => format!(
+                "peers on this machine reach this node at {}; others do not: for them, name the tracker by its network address",
+                self.address
+            ),
+            None => format!("peers reach this node at {}", self.address),
+        }
+    }
 }
 
 /// The shares of a user who is not logged in.
@@ -242,6 +295,9 @@ pub(crate) struct NodeStatus {
     pub(crate) user: Option<String>,
     /// The tracker in use.
     pub(crate) tracker: Option<SocketAddr>,
+    /// Whether others reach it; `None` until the tracker has called back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reachability: Option<ReachabilityRow>,
     /// What the node waits for, in words.
     pub(crate) waits_for: Vec<String>,
     pub(crate) shares: Vec<ShareRow>,

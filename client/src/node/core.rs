@@ -1,7 +1,7 @@
 //! What all parts of a node use: state directory, engine, trackers, records, locks, notices; and the keys of
 //! files.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use engine::proto::manifest::FileKey as EngineKey;
 use tracker::api::{GroupFile, GroupId};
@@ -14,6 +14,7 @@ use super::peer::LocalPeer;
 use super::shutdown::{Latch, WakeupFlag};
 use super::trackers::{TrackerClient, TrackerLocator};
 use crate::exit::ClientFault;
+use crate::ipc::rows::ReachabilityRow;
 use crate::plan::NodePlan;
 use crate::quoting;
 
@@ -33,6 +34,8 @@ pub(super) struct NodeCore {
     pub(super) recovery_wakeup: WakeupFlag,
     /// Notices to front ends.
     pub(super) notices: NoticeBoard,
+    /// Whether the tracker reached this node when it last called back; `None` before that in this session.
+    pub(super) reachability: Mutex<Option<ReachabilityRow>>,
     /// Set when the node is to end.
     pub(super) shutdown: Arc<Latch>,
 }
@@ -56,6 +59,7 @@ impl NodeCore {
             locks: KeyLocks::new(Arc::clone(&shutdown)),
             recovery_wakeup: WakeupFlag::default(),
             notices: NoticeBoard::default(),
+            reachability: Mutex::default(),
             shutdown,
         })
     }

@@ -4,7 +4,7 @@
 //!   front ends ══ Unix socket ══► serve ──┐
 //!                                         ├──► downloads ──► shares ──► core ──┬──► trackers ──┐
 //!                         recovery ───────┘                    ▲               ├───────────────┴──► peer (the engine)
-//!                         heartbeat ───────────────────────────┘               ├──► disk (state directory, records)
+//!       heartbeat, reachability (the tracker calls back) ──────┘               ├──► disk (state directory, records)
 //!                                                                              └──► events, locks, shutdown
 //! ```
 //!
@@ -24,6 +24,7 @@ mod locks_model;
 #[cfg(test)]
 mod locks_tests;
 mod peer;
+mod reachability;
 mod recovery;
 mod retry_policy;
 mod rows;

@@ -7,14 +7,16 @@ use std::time::Duration;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use engine::Download;
 use engine::proto::manifest::FileKey;
+use engine::proto::{PeerTrouble, PeerTroubles};
 use engine::stats::{Bottleneck, DownloadPhase, DownloadProgress, ShareStatus, WaitReason, ZeroCopySends};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{
-    LatencyRow, ShareRow, TransferFigures, TransferRow, TransferState, WaitCause, ZeroCopyRow,
+    LatencyRow, PeerTroubleRow, ShareRow, TransferFigures, TransferRow, TransferState, WaitCause, ZeroCopyRow,
 };
+use crate::printable::make_printable;
 
 /// The row of a download. `absent_user` is its user if the node paused it because that user is not logged in,
 /// `limit_down` the node's limit in bytes a second.
@@ -40,6 +42,7 @@ pub(crate) fn transfer_row(
         hashed_bytes: progress.check.map_or(0, |check| check.done_bytes),
         to_hash_bytes: progress.check.map_or(0, |check| check.total_bytes),
         peers: progress.peers,
+        peer_troubles: peer_trouble_rows(&progress.peer_troubles),
         pieces_only: false,
         sequential_passes: progress.sequential_passes,
         limited_by: name_limit(progress.limited_by, overall_rate(progress), limit_down),
@@ -47,6 +50,16 @@ pub(crate) fn transfer_row(
         durable_ms: progress.durable_after.map(whole_ms),
         figures: None,
     }
+}
+
+/// The rows of the peers that a download cannot fetch from.
+pub(crate) fn peer_trouble_rows(troubles: &PeerTroubles) -> Vec<PeerTroubleRow> {
+    let row = |trouble: &PeerTrouble| PeerTroubleRow {
+        address: trouble.address,
+        trouble: trouble.kind.code().to_owned(),
+        message: make_printable(&trouble.to_string()),
+    };
+    troubles.iter().map(row).collect()
 }
 
 /// The row of a download that does not transfer.
@@ -71,6 +84,7 @@ pub(crate) fn idle_transfer_row(
         hashed_bytes: 0,
         to_hash_bytes: 0,
         peers: 0,
+        peer_troubles: Vec::new(),
         pieces_only: false,
         sequential_passes: 0,
         limited_by: String::new(),
@@ -216,7 +230,11 @@ mod tests {
         assert_eq!(exit(DownloadPhase::Transferring), None);
         assert_eq!(exit(DownloadPhase::Paused), None);
         assert_eq!(
-            exit(DownloadPhase::Waiting(WaitReason::NoPeers { missing: 1, first_missing: 0 })),
+            exit(DownloadPhase::Waiting(WaitReason::NoPeers {
+                missing: 1,
+                first_missing: 0,
+                troubles: PeerTroubles::default()
+            })),
             Some(ExitCause::NoPeer)
         );
         let false_manifest = DownloadFailure::FalseManifest { found: "a".into(), stated: "b".into() };
@@ -231,7 +249,7 @@ mod tests {
         assert_eq!(state(DownloadPhase::Paused, Some("bob")), waits(WaitCause::Login));
         let disk = WaitReason::DiskFull { needed: 2, free: 1, directory: "/d".into() };
         for (wait, cause) in [
-            (WaitReason::BadPieces { missing: 1 }, WaitCause::Peers),
+            (WaitReason::BadPieces { missing: 1, troubles: PeerTroubles::default() }, WaitCause::Peers),
             (disk, WaitCause::Disk),
             (WaitReason::Ticket, WaitCause::Ticket),
         ] {

@@ -14,6 +14,7 @@ use super::core::NodeCore;
 use super::disk::state_dir::StateDir;
 use super::downloads::Downloads;
 use super::heartbeat::start_heartbeat;
+use super::reachability;
 use super::recovery::NodeRecovery;
 use super::serve::requests::RequestHandler;
 use super::serve::socket::{self, FrontEnds};
@@ -97,6 +98,14 @@ impl NodeRuntime {
     /// The latch that ends the node, for a signal handler.
     pub(crate) fn shutdown_latch(&self) -> Arc<Latch> {
         Arc::clone(&self.core.shutdown)
+    }
+
+    /// Has the tracker call this node back, and posts whether others reach it.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn start_reachability_check(&self) -> Result<(), ClientFault> {
+        reachability::start_reachability_check(&self.core)
     }
 
     /// Waits until the node is to end.

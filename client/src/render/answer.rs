@@ -83,10 +83,17 @@ fn answer_lines(answer: &NodeAnswer) -> Vec<String> {
             show_path(path),
             figures::format_size(*size_bytes)
         )],
+        NodeAnswer::Reachability(row) => vec![row.describe()],
         NodeAnswer::Downloads { .. } | NodeAnswer::Node(_) => {
             unreachable!("downloads and the status have labels and are rendered apart")
         }
     }
+}
+
+/// Notes on single rows of a list.
+pub(crate) fn row_notes(answer: &NodeAnswer) -> Vec<&str> {
+    let NodeAnswer::Peers { peers, .. } = answer else { return Vec::new() };
+    peers.iter().filter_map(|row| row.trouble.as_ref()).map(|trouble| trouble.message.as_str()).collect()
 }
 
 /// A note that explains an empty or incomplete list, and says what to type next.
@@ -229,6 +236,10 @@ fn node_lines(node: &NodeStatus) -> Vec<(&'static str, String)> {
         ("user", or_none(node.user.clone())),
         ("tracker", or_none(node.tracker.map(|address| address.to_string()))),
     ];
+    text.extend(node.reachability.as_ref().map(|row| match row.problem_text() {
+        Some(problem) => ("reached", format!("no: {problem}")),
+        None => ("reached", format!("by the tracker, at {}", row.address)),
+    }));
     let sends =
         node.zero_copy.as_ref().filter(|sends| sends.mapped_bytes + sends.copied_bytes + sends.refused > 0);
     text.extend(sends.map(|sends| {
@@ -326,6 +337,7 @@ mod tests {
             hash: None,
             user: None,
             tracker: None,
+            reachability: None,
             waits_for: vec!["a login".into()],
             shares: vec![],
             waiting_shares: vec![WaitingSharesRow { user: "u".into(), shares: 3 }],
@@ -380,6 +392,7 @@ mod tests {
         let peer = PeerRow {
             address: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap(),
             complete: false,
+            trouble: None,
         };
         narrow_text(&NodeAnswer::Peers {
             group: "g".into(),

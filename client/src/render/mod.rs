@@ -93,6 +93,9 @@ impl Screen {
             answer::answer_text(answer, self.form)
         };
         self.print(&text);
+        if !self.json {
+            answer::row_notes(answer).iter().for_each(|note| self.show_note(note));
+        }
         if let Some(remark) = answer::answer_remark(answer).filter(|_| !self.json) {
             self.show_note(&remark);
         }

@@ -134,7 +134,9 @@ fn event_kind(event: &NodeEvent) -> String {
         NodeEvent::Listing { .. } => "listing".into(),
         NodeEvent::Comparing { .. } => "comparing".into(),
         NodeEvent::Transfer(now) => {
-            format!("{:?} {:?}", now.state, now.cause.as_ref().map(|cause| cause.exit))
+            let troubles: Vec<_> =
+                now.peer_troubles.iter().map(|trouble| (trouble.address, &trouble.trouble)).collect();
+            format!("{:?} {:?} {troubles:?}", now.state, now.cause.as_ref().map(|cause| cause.exit))
         }
         NodeEvent::Notice { .. } => "notice".into(),
     }

@@ -140,6 +140,7 @@ pub(crate) mod tests {
             hashed_bytes: 0,
             to_hash_bytes: 0,
             peers: 3,
+            peer_troubles: Vec::new(),
             pieces_only: false,
             sequential_passes: 0,
             limited_by: "network".into(),

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::buffers::BufferPermit;
 use super::download::{ActiveDownload, ConnectRequest, ConnectionEnd, RequestOutbox};
 use super::limits::GOODBYE_MS;
@@ -18,19 +20,23 @@ use super::worker_state::{StreamDeadline, WorkerState};
 use crate::abort::spawn_critical;
 use crate::mem::pool::PooledBuf;
 use crate::mem::window::SendPart;
-use crate::proto::DisconnectReason;
 use crate::proto::action::PeerAddress;
 use crate::proto::codec;
-use crate::proto::frame::{ByeCode, Message, RefusedCode};
+use crate::proto::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode};
 use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS};
 use crate::proto::picker::ConnectionId;
 use crate::proto::session::{ConsumerHandshake, ProviderFile, Violation};
 use crate::proto::ticket::Ticket;
 use crate::proto::units::PieceIndex;
+use crate::proto::{ConnectFailure, DisconnectReason};
 
 /// Why a connection that fetches has ended.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
+    #[error("{0}")]
+    Connect(ConnectFailure),
+    #[error("no answer to the handshake for {HANDSHAKE_TIMEOUT_MS} ms")]
+    Silent,
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -49,6 +55,8 @@ impl From<&FetchError> for DisconnectReason {
     fn from(error: &FetchError) -> DisconnectReason {
         match error {
             FetchError::ConnectionLimit => DisconnectReason::ConnectionLimit,
+            FetchError::Connect(failure) => DisconnectReason::Unreachable(failure.clone()),
+            FetchError::Silent => DisconnectReason::Silent { for_ms: HANDSHAKE_TIMEOUT_MS },
             FetchError::Io(_) | FetchError::Receive(ReceiveError::Ended | ReceiveError::Io(_)) => {
                 DisconnectReason::Lost
             }
@@ -69,8 +77,14 @@ pub(crate) async fn fetch_from_peer(
     request: ConnectRequest,
 ) {
     let Err(error) = run_connection(&worker, &download, &request).await;
-    tracing::debug!(file = %download.key, peer = %request.peer.address, %error, "a connection ended");
     let reason = DisconnectReason::from(&error);
+    let (file, peer) = (&download.key, request.peer.address);
+    match reason {
+        DisconnectReason::Bye | DisconnectReason::ConnectionLimit => {
+            tracing::debug!(%file, %peer, %error, "a connection ended");
+        }
+        _ => tracing::info!("{peer} {reason} ({file}: {error})"),
+    }
     let end = match reason {
         DisconnectReason::Violated(_) => ConnectionEnd::Bye(ByeCode::Protocol),
         _ => ConnectionEnd::Gone,
@@ -84,15 +98,18 @@ async fn run_connection(
     download: &Arc<ActiveDownload>,
     request: &ConnectRequest,
 ) -> Result<Infallible, FetchError> {
-    let ConnectRequest { connection, peer, is_additional, ref outbox } = *request;
+    let ConnectRequest { connection, peer, is_additional, timeout_ms, ref outbox } = *request;
     let slots = &worker.context.fetch_slots;
     let slot = if is_additional { slots.take_from_first_half() } else { slots.take() };
     let _slot = slot.ok_or(FetchError::ConnectionLimit)?;
-    let timeout = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
-    let stream = worker.register_stream(PeerStream::connect(worker.io, peer.address, timeout).await?);
+    let connected = PeerStream::connect(worker.io, peer.address, Duration::from_millis(timeout_ms)).await;
+    let stream = connected.map_err(|error| FetchError::Connect(connect_failure(&error, timeout_ms)))?;
+    let stream = worker.register_stream(stream);
     let mut receiver = FrameReceiver::for_pieces(Rc::clone(&stream));
     let deadline = StreamDeadline::new(&stream, HANDSHAKE_TIMEOUT_MS);
-    let (file, ticket) = open_file(worker, download, &stream, &mut receiver, peer).await?;
+    let opened = open_file(worker, download, &stream, &mut receiver, peer).await;
+    let (file, ticket) =
+        opened.map_err(|error| if deadline.has_expired() { FetchError::Silent } else { error })?;
     drop(deadline);
     download.connection_opened(connection, file, &ticket);
     spawn_critical(write_requests(Rc::clone(&stream), Arc::clone(outbox)));
@@ -107,6 +124,20 @@ async fn run_connection(
         stream.shutdown();
     }
     Err(error)
+}
+
+/// Why an attempt to connect that may take `timeout_ms` has failed.
+fn connect_failure(error: &io::Error, timeout_ms: u64) -> ConnectFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
+        io::ErrorKind::TimedOut => ConnectFailure::TimedOut { after_ms: timeout_ms },
+        io::ErrorKind::HostUnreachable => ConnectFailure::NoRoute,
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => ConnectFailure::NetworkUnreachable,
+        io::ErrorKind::AddrNotAvailable => ConnectFailure::NoFamily,
+        io::ErrorKind::PermissionDenied => ConnectFailure::Forbidden,
+        _ if Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT) => ConnectFailure::NoFamily,
+        _ => ConnectFailure::Other(error.to_string()),
+    }
 }
 
 /// Opens the file at the peer; also returns the ticket that was used.
@@ -124,7 +155,15 @@ async fn open_file(
         return Err(FetchError::Refused { code, message });
     }
     let ticket = download.ticket();
-    let answer = handshake.answer_greeting(&greeting, &ticket, &worker.context.secret)?;
+    let answer = match handshake.answer_greeting(&greeting, &ticket, &worker.context.secret) {
+        Err(violation @ Violation::Version(_)) => {
+            let (nonce, peer_key) = (worker.context.random_nonce()?, worker.context.secret.peer_key());
+            let own = Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key };
+            stream.send(vec![SendPart::from(codec::encode_message(&own))]).await?;
+            return Err(violation.into());
+        }
+        answer => answer?,
+    };
     stream.send(vec![SendPart::from(codec::encode_message(&answer))]).await?;
     let manifest = &download.manifest;
     match receiver.read_message(codec::opening_max_bytes(manifest.pieces())).await? {

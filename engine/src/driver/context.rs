@@ -1,13 +1,15 @@
 //! What all workers of a node share, besides its downloads.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, RwLock};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, RwLock};
 
 use super::backend::IoKind;
 use super::buffers::ReceiveBuffers;
 use super::clock::{self, EngineClock};
 use super::flush::Flusher;
-use super::limits::{FILE_CALL_THREADS, VERIFY_THREADS};
+use super::limits::{FILE_CALL_THREADS, OTHER_VERSIONS_LOGGED, VERIFY_THREADS};
 use super::rate_limiter::RateLimiter;
 use super::share_table::{ShareTable, WatchSignal};
 use super::slots::ConnectionSlots;
@@ -16,7 +18,7 @@ use super::threads::WorkThreads;
 use super::zero_copy::ZeroCopyPolicy;
 use crate::config::EngineConfig;
 use crate::hash::Hasher;
-use crate::lock::{read, write};
+use crate::lock::{lock, read, write};
 use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
 use crate::proto::ticket::{Nonce, SecretKey, TrackerClock, TrackerKey, UnixSeconds};
 use crate::storage::filesystem_threads::FilesystemThreads;
@@ -53,6 +55,8 @@ pub(crate) struct NodeContext {
     pub(crate) upload_limit: RateLimiter,
     pub(crate) download_limit: RateLimiter,
     trust: RwLock<Option<TicketTrust>>,
+    /// Consumers of other versions that were logged.
+    other_versions: Mutex<BTreeSet<(IpAddr, u32)>>,
 }
 
 /// Which tickets are valid, and by which clock.
@@ -89,7 +93,15 @@ impl NodeContext {
             upload_limit: RateLimiter::new(config.limit_up, clock),
             download_limit: RateLimiter::new(config.limit_down, clock),
             trust: RwLock::new(None),
+            other_versions: Mutex::default(),
         })
+    }
+
+    /// Whether a consumer of another version is seen for the first time, so that it is to be logged. Only so many are
+    /// remembered and logged.
+    pub(crate) fn is_new_other_version(&self, consumer: IpAddr, version: u32) -> bool {
+        let mut known = lock(&self.other_versions);
+        known.len() < OTHER_VERSIONS_LOGGED && known.insert((consumer, version))
     }
 
     /// Replaces the trust: from now on only tickets under `key` are valid. `now` is the tracker's present time of day.

@@ -31,7 +31,7 @@ pub(crate) async fn drive_download(
             DriveStep::Connect(requests) => requests.into_iter().for_each(|request| {
                 let connection = request.connection;
                 if !workers.submit(WorkerJob::Fetch(Arc::clone(&download), request)) {
-                    download.connection_closed(connection, &DisconnectReason::Lost);
+                    download.connection_closed(connection, &DisconnectReason::ConnectionLimit);
                 }
             }),
             DriveStep::Finish { is_unverified } => {

@@ -141,6 +141,9 @@ pub(crate) const ACCEPT_RETRY_MS: u64 = 100;
 /// How long a connection is kept for the goodbye after a protocol violation, in milliseconds: a peer that reads has it by then.
 pub(crate) const GOODBYE_MS: u64 = 500;
 
+/// Consumers of other versions of the protocol that are logged: unknown peers must not fill the log.
+pub(crate) const OTHER_VERSIONS_LOGGED: usize = 64;
+
 /// How often a consumer is told of gained pieces, in milliseconds: soon enough to request them at once, and seldom enough for
 /// one frame to name many.
 pub(crate) const HAVE_EVERY_MS: u64 = DRIVE_POLL_MS;

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +71,11 @@ async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> 
     let peer_key = context.secret.peer_key();
     send_message(stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key }).await?;
     let message = receiver.read_message(FRAME_MAX_BYTES).await?;
+    match message {
+        Message::Prove { nonce, ref address } => return prove_address(worker, stream, nonce, address).await,
+        Message::Greeting { version, .. } => return refuse_version(worker, stream, version).await,
+        _ => {}
+    }
     let admitted = match admit_consumer(worker, &message, nonce) {
         Ok(admitted) => admitted,
         Err(code) => return refuse_consumer(stream, code).await,
@@ -125,6 +131,36 @@ async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> 
     let written = writer.await.expect("no code aborts the task, and its panic aborts the program");
     drop((admitted.admission, deadline));
     read.and(written)
+}
+
+/// Proves to a tracker that this node answers at the address that it has connected to.
+async fn prove_address(
+    worker: &WorkerState,
+    stream: &PeerStream,
+    nonce: Nonce,
+    address: &str,
+) -> Result<(), ServeError> {
+    if address.parse::<SocketAddr>().is_err() {
+        return Err(Violation::OutOfTurn.into());
+    }
+    let signature = ticket::sign_address(&worker.context.secret, nonce, address);
+    Ok(send_message(stream, &Message::Proof { signature }).await?)
+}
+
+/// Tells a consumer of another version, and the log, which version each side speaks.
+async fn refuse_version(worker: &WorkerState, stream: &PeerStream, theirs: u32) -> Result<(), ServeError> {
+    if let Ok(consumer) = stream.peer_ip()
+        && worker.context.is_new_other_version(consumer, theirs)
+    {
+        tracing::warn!(
+            "a peer at {consumer} speaks version {theirs} of the peer protocol, and this node version {PROTOCOL_VERSION}: \
+             update the older one"
+        );
+    }
+    let message =
+        format!("this node speaks version {PROTOCOL_VERSION} of the peer protocol, you speak {theirs}");
+    send_message(stream, &Message::Refused { code: RefusedCode::Protocol, message }).await?;
+    Err(Violation::Version(theirs).into())
 }
 
 /// A consumer whose `Open` was accepted.

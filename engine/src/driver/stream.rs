@@ -11,7 +11,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
@@ -169,6 +169,11 @@ impl PeerStream {
                 stream.async_io(Interest::WRITABLE, || send_vectored(stream.as_fd(), parts)).await
             }
         }
+    }
+
+    /// The IP of the other side, as IPv4 where it is mapped.
+    pub(crate) fn peer_ip(&self) -> io::Result<IpAddr> {
+        self.control.peer_addr().map(|peer| peer.ip().to_canonical())
     }
 
     /// Ends all operations in both directions. The socket closes when this value is dropped.

@@ -1,6 +1,6 @@
 //! What the tasks of one worker share on its thread: its connections, the pieces that wait for it, its side ring.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -106,22 +106,32 @@ impl WorkerState {
 }
 
 /// Shuts a connection down after a time, unless it is dropped first.
-pub(crate) struct StreamDeadline(AbortHandle);
+pub(crate) struct StreamDeadline {
+    task: AbortHandle,
+    has_expired: Rc<Cell<bool>>,
+}
 
 impl StreamDeadline {
     /// Starts the time, in milliseconds.
     pub(crate) fn new(stream: &Rc<PeerStream>, ms: u64) -> StreamDeadline {
-        let stream = Rc::clone(stream);
+        let (stream, has_expired) = (Rc::clone(stream), Rc::new(Cell::new(false)));
+        let expired = Rc::clone(&has_expired);
         let task = tokio::task::spawn_local(async move {
             tokio::time::sleep(Duration::from_millis(ms)).await;
+            expired.set(true);
             stream.shutdown();
         });
-        StreamDeadline(task.abort_handle())
+        StreamDeadline { task: task.abort_handle(), has_expired }
+    }
+
+    /// Whether the time has passed, so that the connection was shut down.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.has_expired.get()
     }
 }
 
 impl Drop for StreamDeadline {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }

@@ -15,6 +15,22 @@ pub struct PeerAddress {
     pub key: PeerKey,
 }
 
+/// A peer as the trackers name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamedPeer {
+    /// Where it listens, and its key.
+    pub address: PeerAddress,
+    /// It has the whole file.
+    pub is_seeder: bool,
+}
+
+/// A peer of which nothing more is known.
+impl From<&PeerAddress> for NamedPeer {
+    fn from(address: &PeerAddress) -> NamedPeer {
+        NamedPeer { address: *address, is_seeder: false }
+    }
+}
+
 /// An action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransferAction {
@@ -26,6 +42,8 @@ pub enum TransferAction {
         peer: PeerAddress,
         /// The peer has connections already, and this one only makes the transfer faster.
         is_additional: bool,
+        /// Time allowed for connecting, in milliseconds.
+        timeout_ms: u64,
     },
     /// Send a message on an open connection.
     Send {

@@ -92,7 +92,7 @@ mod tests {
             ranges.prop_map(|ranges| Message::Have { ranges }),
             ticket.prop_map(|ticket| Message::Renew { ticket }),
             Just(Message::Bye { code: ByeCode::Done }),
-            nonce.prop_map(|nonce| Message::Prove { nonce }),
+            (nonce, ".{0,48}").prop_map(|(nonce, address)| Message::Prove { nonce, address }),
             signature.prop_map(|signature| Message::Proof { signature }),
         ]
     }

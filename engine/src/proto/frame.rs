@@ -10,14 +10,15 @@ use super::ticket::{Nonce, PeerKey, Signature, Ticket};
 use super::units::{PieceCount, PieceIndex, PieceRange};
 
 /// Version of this protocol.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A message between peers.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Message {
-    /// Provider: its key, and a nonce for the consumer to sign.
+    /// Provider: its key, and a nonce for the consumer to sign. A consumer of another version answers with its own greeting,
+    /// so that both sides know.
     Greeting {
-        /// [`PROTOCOL_VERSION`] of the provider.
+        /// [`PROTOCOL_VERSION`] of the sender.
         version: u32,
         /// Unique to this connection.
         nonce: Nonce,
@@ -93,14 +94,16 @@ pub enum Message {
         /// Reason.
         code: ByeCode,
     },
-    /// Tracker: asks for a proof that the node answers at its address. Reserved: not sent in this version.
+    /// Tracker: asks for a proof that the node answers at this address.
     Prove {
         /// Unique to this request.
         nonce: Nonce,
+        /// The address that the tracker has connected to, as text.
+        address: String,
     },
-    /// Provider: the answer to `Prove`. Reserved: not sent in this version.
+    /// Provider: the answer to `Prove`, which ends the connection.
     Proof {
-        /// Signature, by the provider's key, of the nonce and the tracker's address.
+        /// [`sign_address`](super::ticket::sign_address).
         signature: Signature,
     },
 }

@@ -70,6 +70,18 @@ pub const CONSUMER_CONNECTIONS_MAX: usize = 64;
 /// Peers that one download keeps.
 pub const PEERS_PER_DOWNLOAD: usize = 200;
 
+/// Peers that a message about a waiting download names, of those that it cannot fetch from: more do not fit a line.
+pub const PEER_TROUBLES_SHOWN: usize = 3;
+
+/// Time allowed for the first attempt to connect to a peer: one lost packet is sent again within it. Each failure doubles it,
+/// for links that are slow because they are full, up to [`CONNECT_TIMEOUT_MAX_MS`].
+pub const CONNECT_TIMEOUT_FIRST_MS: u64 = 2_000;
+
+/// Longest time allowed for an attempt to connect.
+pub const CONNECT_TIMEOUT_MAX_MS: u64 = 8_000;
+
+const _: () = assert!(CONNECT_TIMEOUT_MAX_MS <= HANDSHAKE_TIMEOUT_MS);
+
 /// Time allowed for a handshake.
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 

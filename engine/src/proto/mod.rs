@@ -6,6 +6,7 @@
 //!   on the wire       encoding ◄── ticket ◄── frame ◄── codec
 //!   one connection    session (handshake, provider) ──► steering       window ──► rate
 //!   one file          transfer ──► picker, peers, session, window ──► action (for the driver)
+//!                     peers ──► peer_trouble (what became of each)
 //! ```
 //!
 //! The driver passes events and the current time to [`transfer::Transfer`] and [`session::ProviderSession`], and carries
@@ -14,6 +15,7 @@
 mod encoding;
 mod equal_pieces;
 mod manifest_form;
+mod peer_trouble;
 mod peers;
 
 pub mod action;
@@ -37,4 +39,4 @@ pub mod units;
 pub mod window;
 
 pub use encoding::CodecError;
-pub use peers::DisconnectReason;
+pub use peer_trouble::{ConnectFailure, DisconnectReason, PeerTrouble, PeerTroubleKind, PeerTroubles};

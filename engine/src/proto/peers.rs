@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::action::PeerAddress;
+use super::action::{NamedPeer, PeerAddress};
 use super::frame::RefusedCode;
-use super::limits::{BAD_PIECES_MAX, PEERS_PER_DOWNLOAD, connections_each};
-use super::session::Violation;
+use super::limits::{
+    BAD_PIECES_MAX, CONNECT_TIMEOUT_FIRST_MS, CONNECT_TIMEOUT_MAX_MS, PEERS_PER_DOWNLOAD, connections_each,
+};
+use super::peer_trouble::{DisconnectReason, PeerTrouble, PeerTroubleKind};
 use super::time::Moment;
 use super::units::PieceIndex;
 
@@ -30,23 +32,6 @@ const CONNECTIONS_MAX: usize = 32;
 /// A peer within one transfer. Numbers are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PeerNumber(usize);
-
-/// How a connection ended, as far as it matters for the next call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DisconnectReason {
-    /// The call failed, or the connection broke.
-    Lost,
-    /// The file that the peer served has changed.
-    SourceChanged,
-    /// The peer refused to open.
-    Refused(RefusedCode),
-    /// The peer broke the protocol.
-    Violated(Violation),
-    /// The peer said goodbye.
-    Bye,
-    /// This node has as many connections as it may, so the peer was not called.
-    ConnectionLimit,
-}
 
 /// How far a peer is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +91,8 @@ enum CallObstacle {
 #[derive(Debug)]
 struct KnownPeer {
     address: PeerAddress,
+    /// The trackers say that it has the whole file.
+    is_seeder: bool,
     connections: usize,
     /// Connections that were opened.
     open: usize,
@@ -122,12 +109,15 @@ struct KnownPeer {
     /// The file that the peer served has changed, until it delivers a piece again. An open connection is no sign of that: it
     /// may have been accepted before the change was noticed.
     has_changed_source: bool,
+    /// How the last connection ended, until another one opens.
+    last_end: Option<DisconnectReason>,
 }
 
 impl KnownPeer {
-    fn new(now: Moment, address: PeerAddress) -> KnownPeer {
+    fn new(now: Moment, named: NamedPeer) -> KnownPeer {
         KnownPeer {
-            address,
+            address: named.address,
+            is_seeder: named.is_seeder,
             connections: 0,
             open: 0,
             failures: 0,
@@ -138,6 +128,7 @@ impl KnownPeer {
             state: PeerState::Normal,
             obstacle: None,
             has_changed_source: false,
+            last_end: None,
         }
     }
 
@@ -175,9 +166,10 @@ pub(super) struct PeerTable {
 
 impl PeerTable {
     /// Adds peers that the trackers named. A full table drops those that failed most. A known peer is called again soon.
-    pub(super) fn add_peers(&mut self, now: Moment, peers: &[PeerAddress]) {
-        for address in peers {
-            if let Some(known) = self.known.values_mut().find(|peer| peer.address == *address) {
+    pub(super) fn add_peers(&mut self, now: Moment, peers: impl IntoIterator<Item = impl Into<NamedPeer>>) {
+        for named in peers.into_iter().map(Into::into) {
+            if let Some(known) = self.known.values_mut().find(|peer| peer.address == named.address) {
+                known.is_seeder |= named.is_seeder;
                 if known.state.name_again() {
                     known.retry_at = known.retry_at.min(now.plus_ms(RETRY_FIRST_MS));
                 }
@@ -186,7 +178,7 @@ impl PeerTable {
             if self.known.len() >= PEERS_PER_DOWNLOAD && !self.evict_one() {
                 continue;
             }
-            self.known.insert(PeerNumber(self.next), KnownPeer::new(now, *address));
+            self.known.insert(PeerNumber(self.next), KnownPeer::new(now, named));
             self.next += 1;
         }
         assert!(self.known.len() <= PEERS_PER_DOWNLOAD, "the table is bounded");
@@ -233,6 +225,12 @@ impl PeerTable {
         calls
     }
 
+    /// Time allowed for the next attempt to connect, in milliseconds.
+    pub(super) fn connect_timeout_ms(&self, number: PeerNumber) -> u64 {
+        let failures = self.known.get(&number).map_or(0, |peer| peer.failures);
+        (CONNECT_TIMEOUT_FIRST_MS << failures.min(RETRY_DOUBLINGS_MAX)).min(CONNECT_TIMEOUT_MAX_MS)
+    }
+
     /// Connections in all, called and open.
     fn connections(&self) -> usize {
         self.known.values().map(|peer| peer.connections).sum()
@@ -244,6 +242,7 @@ impl PeerTable {
         assert!(peer.open < peer.connections, "a connection is called before it opens");
         peer.open += 1;
         peer.obstacle = None;
+        peer.last_end = None;
     }
 
     /// A piece of the peer was right: earlier failures no longer count.
@@ -277,6 +276,9 @@ impl PeerTable {
             return;
         }
         peer.has_changed_source |= *reason == DisconnectReason::SourceChanged;
+        if was_last {
+            peer.last_end = Some(reason.clone());
+        }
         let is_ticket =
             matches!(reason, DisconnectReason::Refused(RefusedCode::Ticket | RefusedCode::Expired));
         peer.obstacle = is_ticket.then_some(CallObstacle::Ticket);
@@ -333,6 +335,7 @@ impl PeerTable {
             let is_at_limit = peer.obstacle != Some(CallObstacle::Ticket);
             peer.obstacle =
                 is_at_limit.then_some(CallObstacle::ConnectionLimit { has_refused_ticket: false });
+            peer.last_end = None;
             peer.retry_at = now;
         }
     }
@@ -353,6 +356,25 @@ impl PeerTable {
     /// The piece that this peer is not asked for while another has it.
     pub(super) fn piece_to_avoid(&self, number: PeerNumber) -> Option<PieceIndex> {
         self.known.get(&number)?.avoid
+    }
+
+    /// Whether the last connection of a peer ended, and no other has opened since.
+    pub(super) fn has_failed(&self, number: PeerNumber) -> bool {
+        self.known.get(&number).is_some_and(|peer| peer.last_end.is_some())
+    }
+
+    /// The peers that cannot be fetched from. `unanswered` says what is known of a peer whose last connection did not end.
+    pub(super) fn troubles(
+        &self,
+        unanswered: impl Fn(PeerNumber) -> Option<PeerTroubleKind>,
+    ) -> Vec<PeerTrouble> {
+        let trouble = |(number, peer): (&PeerNumber, &KnownPeer)| {
+            let ended = || peer.last_end.clone().map(PeerTroubleKind::Ended);
+            let banned = peer.is_banned().then_some(PeerTroubleKind::Banned);
+            let kind = banned.or_else(ended).or_else(|| unanswered(*number))?;
+            Some(PeerTrouble { address: peer.address.address, has_all: peer.is_seeder, kind })
+        };
+        self.known.iter().filter_map(trouble).collect()
     }
 
     /// Whether a peer was banned for bad pieces.

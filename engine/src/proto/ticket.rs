@@ -107,6 +107,7 @@ enum SignaturePurpose {
     Ticket,
     Open,
     Opened,
+    Address,
 }
 
 impl SignaturePurpose {
@@ -115,6 +116,7 @@ impl SignaturePurpose {
             SignaturePurpose::Ticket => b"shoal ticket 1".to_vec(),
             SignaturePurpose::Open => b"shoal open 1".to_vec(),
             SignaturePurpose::Opened => b"shoal opened 1".to_vec(),
+            SignaturePurpose::Address => b"shoal address 1".to_vec(),
         };
         parts.iter().for_each(|part| statement.extend_from_slice(part));
         statement
@@ -242,9 +244,32 @@ pub fn verify_opened(provider: PeerKey, consumer_nonce: Nonce, signature: Signat
     SignaturePurpose::Opened.verify(provider.0, &[&consumer_nonce.0], signature)
 }
 
+/// A node's proof, for one question of a tracker, that it answers at this address.
+#[must_use]
+pub fn sign_address(key: &SecretKey, tracker_nonce: Nonce, address: &str) -> Signature {
+    key.sign(SignaturePurpose::Address, &[&tracker_nonce.0, address.as_bytes()])
+}
+
+/// Whether `signature` is that of [`sign_address`] by the key `node`.
+#[must_use]
+pub fn verify_address(node: PeerKey, tracker_nonce: Nonce, address: &str, signature: Signature) -> bool {
+    SignaturePurpose::Address.verify(node.0, &[&tracker_nonce.0, address.as_bytes()], signature)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_proof_of_an_address_is_for_one_key_one_question_and_one_address() {
+        let (node, nonce) = (secret(3), Nonce([6; 32]));
+        let proof = sign_address(&node, nonce, "10.0.0.5:40603");
+        assert!(verify_address(node.peer_key(), nonce, "10.0.0.5:40603", proof));
+        assert!(!verify_address(secret(4).peer_key(), nonce, "10.0.0.5:40603", proof));
+        assert!(!verify_address(node.peer_key(), Nonce([7; 32]), "10.0.0.5:40603", proof));
+        assert!(!verify_address(node.peer_key(), nonce, "10.0.0.6:40603", proof));
+        assert!(!verify_opened(node.peer_key(), nonce, sign_address(&node, nonce, "")), "another purpose");
+    }
 
     fn secret(seed: u8) -> SecretKey {
         SecretKey::from_seed(&[seed; 32])

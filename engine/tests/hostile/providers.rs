@@ -350,7 +350,7 @@ fn garbage_and_messages_out_of_turn() {
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
         [4u32.to_le_bytes().to_vec(), vec![0xFF; 4]].concat(),
         vec![0; 64],
-        codec::encode_message(&Message::Prove { nonce: Nonce([3; 32]) }),
+        codec::encode_message(&Message::Prove { nonce: Nonce([3; 32]), address: String::new() }),
     ];
     for garbage in garbage {
         for when_open in [false, true] {

@@ -41,6 +41,8 @@ pub enum CommandAnswer {
     Status(StatusAnswer),
     /// To `whoami`.
     Whoami(WhoamiAnswer),
+    /// To `check_address`.
+    CheckAddress(CheckAddressAnswer),
 }
 
 /// The session, and the key that verifies tickets.
@@ -215,6 +217,49 @@ pub struct StatusAnswer {
     pub learners: Vec<SocketAddr>,
     /// The tracker's time.
     pub server_time: u64,
+}
+
+/// Whether the tracker has reached the session's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckAddressAnswer {
+    /// The address that was called: the one that peers are told.
+    pub address: SocketAddr,
+    /// The node has proven its key there.
+    pub reached: bool,
+    /// What kept the tracker from it, if not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<AddressProblem>,
+}
+
+/// What kept a tracker from reaching a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressProblem {
+    /// No answer came in time.
+    #[error("connection timed out")]
+    TimedOut,
+    /// Nothing listens there.
+    #[error("connection refused")]
+    Refused,
+    /// The network does not lead there, or the connection broke.
+    #[error("no connection is possible")]
+    Unreachable,
+    /// The program there does not speak the peer protocol.
+    #[error("another program answers there")]
+    OtherProgram,
+    /// The node there speaks another version.
+    #[error("the node there speaks another version of the peer protocol than the tracker")]
+    OtherVersion,
+    /// The node there has another key.
+    #[error("another node answers there")]
+    OtherNode,
+    /// The tracker could not make the call.
+    #[error("the tracker could not call")]
+    NotChecked,
+    /// A problem that this version does not know.
+    #[serde(other)]
+    #[error("no connection is possible")]
+    Other,
 }
 
 /// The user and the node of the session.

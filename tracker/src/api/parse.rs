@@ -142,6 +142,7 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
         "ping" => Command::Ping,
         "status" => Command::Status,
         "whoami" => Command::Whoami,
+        "check_address" => Command::CheckAddress { peer_key: read_peer_key(fields)? },
         "change_password" => Command::ChangePassword {
             old: read_password(fields, "passwd")?,
             new: read_password(fields, "new_passwd")?,

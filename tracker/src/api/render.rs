@@ -111,6 +111,7 @@ fn render_command(command: &Command) -> (&'static str, Value) {
         Command::Ping => ("ping", json!({})),
         Command::Status => ("status", json!({})),
         Command::Whoami => ("whoami", json!({})),
+        Command::CheckAddress { peer_key } => ("check_address", with_key(json!({}), *peer_key)),
         Command::ChangePassword { old, new } => {
             ("change_password", json!({"passwd": old.reveal(), "new_passwd": new.reveal()}))
         }

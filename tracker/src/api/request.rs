@@ -182,6 +182,9 @@ pub enum Command {
     Ping,
     Status,
     Whoami,
+    CheckAddress {
+        peer_key: Option<PeerKey>,
+    },
     ChangePassword {
         old: Password,
         new: Password,

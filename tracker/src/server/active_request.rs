@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::api::answers::AddressProblem;
 use crate::api::request::Request;
 
 use super::bodies::BodyJob;
@@ -36,6 +37,8 @@ pub(super) enum RequestStage {
     Parsing,
     /// A worker hashes or compares a password.
     AwaitingPassword(Continuation<PasswordResult>),
+    /// A worker calls a node back.
+    AwaitingAddressCheck(Continuation<Result<(), AddressProblem>>),
     /// The state machine's decision.
     AwaitingDecision(Continuation<Decision>),
     /// The end of a delay.

@@ -115,6 +115,24 @@ pub(super) const PASSWORDS_PER_BLOCK: usize = 8;
 /// others.
 pub(super) const PASSWORDS_SHARED: usize = PASSWORDS_WAITING / 2;
 
+/// Nodes that are called back at the same time, each by a thread that waits for [`ADDRESS_CHECK_MS`] at most.
+pub(super) const ADDRESS_CHECK_THREADS: usize = 4;
+
+/// Calls that wait for a thread; more are answered with `busy`.
+pub(super) const ADDRESS_CHECKS_WAITING: usize = 16;
+
+/// Time for one call, in milliseconds: shorter than clients wait for an answer, also behind other calls.
+pub(super) const ADDRESS_CHECK_MS: u64 = 5_000;
+
+/// Longest frame that a called node may send, in bytes: a greeting and a proof are shorter.
+pub(super) const ADDRESS_CHECK_FRAME_BYTES: usize = 256;
+
+/// Calls for one user in [`ADDRESS_CHECKS_WINDOW_MS`]: some nodes that start, and a few runs of `doctor`.
+pub(super) const ADDRESS_CHECKS_PER_WINDOW: u32 = 20;
+
+/// See [`ADDRESS_CHECKS_PER_WINDOW`].
+pub(super) const ADDRESS_CHECKS_WINDOW_MS: u64 = 60_000;
+
 /// Threads that parse, build and render large bodies.
 pub(super) const BODY_THREADS: usize = 1;
 

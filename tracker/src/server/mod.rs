@@ -7,7 +7,7 @@
 //!       ├──────────────────► connections   sockets, timers, `admission` (memory budgets)
 //!       ▼                         ▲
 //!    requests ────────────────────┘        one request, stage by stage (`active_request`)
-//!       ├──► workers: passwords (argon2id), bodies (large JSON)
+//!       ├──► workers: passwords (argon2id), bodies (large JSON), address_check (calls nodes back)
 //!       ▼
 //!    dispatch ──► replicated_state ──► replica
 //!       │              └─ view_cache
@@ -19,6 +19,7 @@
 //! the loop's thread never blocks, except in `poll`.
 
 mod active_request;
+mod address_check;
 mod admission;
 mod bodies;
 mod clock;

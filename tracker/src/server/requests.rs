@@ -11,18 +11,20 @@ use std::sync::Arc;
 
 use mio::Waker;
 
+use crate::api::answers::AddressProblem;
 use crate::api::failure::{FailureCode, RequestFailure};
 use crate::api::request::{BadRequest, Request};
 use crate::api::response::Response;
 
 use super::active_request::{ActiveRequest, RequestStage};
+use super::address_check::{self, AddressCheckJob};
 use super::bodies::{self, AnswerDraft, BodyJob, BodyResult};
 use super::clock::ClockReading;
 use super::connections::{Connections, LoopTimer};
 use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service, StepResult};
 use super::limits::{
-    BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES, PASSWORD_THREADS, PASSWORDS_PER_BLOCK, PASSWORDS_SHARED,
-    PASSWORDS_WAITING,
+    ADDRESS_CHECK_THREADS, ADDRESS_CHECKS_WAITING, BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES,
+    PASSWORD_THREADS, PASSWORDS_PER_BLOCK, PASSWORDS_SHARED, PASSWORDS_WAITING,
 };
 use super::passwords::{self, PasswordJob, PasswordResult};
 use super::slots::ConnectionToken;
@@ -34,6 +36,7 @@ pub(super) struct RequestPipeline {
     pub(super) service: Service,
     passwords: WorkerPool<PasswordJob, PasswordResult>,
     bodies: WorkerPool<BodyJob, BodyResult>,
+    address_checks: WorkerPool<AddressCheckJob, Result<(), AddressProblem>>,
     /// Passwords that the workers have, with the address block that each came from.
     hashing: BTreeMap<ConnectionToken, IpAddr>,
     /// Large bodies that wait for a place among the jobs of the body workers.
@@ -56,6 +59,13 @@ impl RequestPipeline {
                 passwords::run_password_job,
             )?,
             bodies: WorkerPool::start("body", BODY_THREADS, BODIES_WAITING, waker, bodies::run_body_job)?,
+            address_checks: WorkerPool::start(
+                "address",
+                ADDRESS_CHECK_THREADS,
+                ADDRESS_CHECKS_WAITING,
+                waker,
+                address_check::run_address_check,
+            )?,
             hashing: BTreeMap::new(),
             queued_bodies: VecDeque::new(),
         })
@@ -139,12 +149,20 @@ impl RequestPipeline {
         }
     }
 
-    /// Continues every request whose password, large body or decision is ready.
+    /// Continues every request whose password, call, large body or decision is ready.
     pub(super) fn take_results(&mut self, connections: &mut Connections, now: ClockReading) {
         while let Some((token, result)) = self.passwords.next_result() {
             self.hashing.remove(&token);
             let Some(RequestStage::AwaitingPassword(next)) = connections.take_stage(token) else { continue };
             self.run(connections, token, now).resume(next, result.unwrap_or(PasswordResult::Failed));
+            connections.ready.insert(token);
+        }
+        while let Some((token, result)) = self.address_checks.next_result() {
+            let Some(RequestStage::AwaitingAddressCheck(next)) = connections.take_stage(token) else {
+                continue;
+            };
+            let result = result.unwrap_or(Err(AddressProblem::NotChecked));
+            self.run(connections, token, now).resume(next, result);
             connections.ready.insert(token);
         }
         while let Some((token, result)) = self.bodies.next_result() {
@@ -282,6 +300,12 @@ impl RequestRun<'_> {
                 self.connections.admission.requeue_list(token);
             }
             Ok(RequestStep::Password(job, next)) => self.submit_password(job, next),
+            Ok(RequestStep::CheckAddress(job, next)) => {
+                if self.pipeline.address_checks.submit(token, job).is_err() {
+                    return self.reply(Err(dispatch::too_many_checks()));
+                }
+                self.connections.wait_for(token, RequestStage::AwaitingAddressCheck(next));
+            }
             Ok(RequestStep::Propose(command, next)) => {
                 active.wait_for(RequestStage::AwaitingDecision(next));
                 service.state().propose(token, *command);

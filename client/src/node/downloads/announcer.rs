@@ -187,7 +187,7 @@ impl DownloadAnnouncer {
                 {
                     self.run.download.renew_ticket(ticket);
                 }
-                self.run.download.add_peers(&describe::connectable_peers(&answer.peers));
+                self.run.download.add_peers(describe::connectable_peers(&answer.peers));
             }
             Err(fault) => {
                 tracing::info!("no new peers for {}: {fault}", self.run.key);

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use engine::proto::action::PeerAddress;
+use engine::proto::action::{NamedPeer, PeerAddress};
 use engine::proto::geometry::Geometry;
 use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::ticket::Ticket;
@@ -33,7 +33,7 @@ pub(super) struct FileDescription {
     /// The manifest.
     pub(super) manifest: Arc<Manifest>,
     /// Peers that have pieces of the file.
-    pub(super) peers: Vec<PeerAddress>,
+    pub(super) peers: Vec<NamedPeer>,
     /// The tracker's permission to fetch the file.
     pub(super) ticket: Ticket,
 }
@@ -233,8 +233,11 @@ fn max_pieces(file_size: Option<u64>) -> Result<usize, &'static str> {
 }
 
 /// The peers to which this node can connect: those with a key.
-pub(super) fn connectable_peers(entries: &[PeerEntry]) -> Vec<PeerAddress> {
-    let with_key = |entry: &PeerEntry| Some(PeerAddress { address: entry.address(), key: entry.peer_key? });
+pub(super) fn connectable_peers(entries: &[PeerEntry]) -> Vec<NamedPeer> {
+    let with_key = |entry: &PeerEntry| {
+        let address = PeerAddress { address: entry.address(), key: entry.peer_key? };
+        Some(NamedPeer { address, is_seeder: entry.complete })
+    };
     entries.iter().filter_map(with_key).collect()
 }
 

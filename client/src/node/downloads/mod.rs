@@ -52,7 +52,7 @@ use super::shares::{self, ShareOrigin, ShareState, Shares};
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::NodeEvent;
-use crate::ipc::rows::{TransferRow, TransferState, WaitCause};
+use crate::ipc::rows::{PeerTroubleRow, TransferRow, TransferState, WaitCause};
 use crate::limits;
 use crate::printable::show_path;
 
@@ -107,6 +107,12 @@ impl Downloads {
 
     fn core(&self) -> &Arc<NodeCore> {
         &self.shares.core
+    }
+
+    /// The peers that this node's download of a file cannot fetch from; none without such a download.
+    pub(super) fn peer_troubles(&self, key: &GroupFile) -> Vec<PeerTroubleRow> {
+        let run = self.table.find_run(key).filter(|run| !run.has_ended());
+        run.map(|run| run.row().peer_troubles).unwrap_or_default()
     }
 
     /// Starts a download. If the same file is already being downloaded to the same destination, returns that
@@ -276,7 +282,7 @@ impl Downloads {
         // A download must not run without an announcer, so the thread is started first: that may fail.
         let announcer = announcer::spawn_announcer(Arc::clone(&self.shares))?;
         let download = core.peer.engine()?.download(order)?;
-        download.add_peers(&peers);
+        download.add_peers(peers);
         let limit_down = core.peer.limit_down();
         let run = Arc::new(DownloadRun::new(id.clone(), record, &manifest, download, limit_down));
         if let Err(fault) = run.clear_replaced(core) {

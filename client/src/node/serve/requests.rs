@@ -19,6 +19,7 @@ use crate::ipc::rows::{
 use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::downloads::{DownloadControl, DownloadRequest, Downloads, StartOutcome, follow_download};
 use crate::node::events::EventStream;
+use crate::node::reachability::{check_reachability, start_reachability_check};
 use crate::node::rows;
 use crate::node::shares::{self, ShareState};
 use crate::node::trackers::RequestUrgency;
@@ -60,6 +61,7 @@ impl RequestHandler {
             NodeRequest::Resume(file) => self.control_download(&file, DownloadControl::Resume),
             NodeRequest::Cancel(file) => self.control_download(&file, DownloadControl::Cancel),
             NodeRequest::Status => Ok(NodeAnswer::Node(self.status())),
+            NodeRequest::CheckAddress => check_reachability(&self.core).map(NodeAnswer::Reachability),
             NodeRequest::Watch => Err(ClientFault::new(ExitCause::Protocol, "the socket handles `watch`")),
             NodeRequest::Stop => Ok(NodeAnswer::Said { message: "the node stops".into() }),
         }
@@ -124,6 +126,10 @@ impl RequestHandler {
                  directories (`--state DIR`)"
             );
         }
+        *lock(&self.core.reachability) = None;
+        if self.core.peer.started_engine().is_some() {
+            start_reachability_check(&self.core)?;
+        }
         self.downloads.pause_unless_user(Some(&name));
         shares::unserve_other_users(&self.downloads.shares, &name, &self.downloads.keys_of_user(&name));
         Ok(NodeAnswer::Said { message })
@@ -136,6 +142,7 @@ impl RequestHandler {
             return answer;
         }
         self.core.trackers.forget_session();
+        *lock(&self.core.reachability) = None;
         self.core.peer.revoke_trust()?;
         self.downloads.pause_unless_user(None);
         answer
@@ -209,7 +216,12 @@ impl RequestHandler {
     fn get_peers(&self, file: &GroupFile) -> Result<NodeAnswer, ClientFault> {
         let command = Command::GetPeers { file: file.clone(), content: None, peer_key: None };
         let (answer, _) = self.request::<PeersAnswer>(command)?;
-        let row = |entry: &PeerEntry| PeerRow { address: entry.address(), complete: entry.complete };
+        let troubles = self.downloads.peer_troubles(file);
+        let row = |entry: &PeerEntry| {
+            let address = entry.address();
+            let trouble = troubles.iter().find(|trouble| trouble.address == address).cloned();
+            PeerRow { address, complete: entry.complete, trouble }
+        };
         let peers = answer.peers.iter().map(row).collect();
         // The trackers' list leaves out the asking node.
         let only_here =
@@ -256,6 +268,7 @@ impl RequestHandler {
             hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
             user: self.core.trackers.user(),
             tracker: tracker_status.tracker,
+            reachability: lock(&self.core.reachability).clone(),
             waits_for: self.waits_for(),
             shares: self.share_rows(engine.as_ref()),
             waiting_shares: self.waiting_shares(),

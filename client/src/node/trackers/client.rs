@@ -161,6 +161,28 @@ impl TrackerClient {
         self.request_for(Some(user), command, urgency)
     }
 
+    /// Sends a command of the session on a connection of its own, since its answer may take seconds.
+    ///
+    /// # Errors
+    /// Exit 3 if no user is logged in; the tracker's refusal, or that no tracker can be reached.
+    pub(crate) fn request_separately<T: DeserializeOwned>(&self, command: Command) -> Result<T, ClientFault> {
+        self.require_user()?;
+        let found = self.find_trackers()?.resolve();
+        let tried = found.and_then(|addresses| TrackerConnection::connect_first(&addresses));
+        let mut connection = tried.map_err(|tried| no_tracker_fault(&tried))?;
+        let mut request = Request::new(command);
+        request.session = lock(&self.session).as_ref().map(|session| session.token.clone());
+        request.sender = self.sender(&connection);
+        match send_request(&mut connection, &request) {
+            Ok(Ok(received)) => received.answer().map_err(|bad| protocol_fault(&bad)),
+            Ok(Err(refused)) | Err(ExchangeError::TurnedAway(refused)) => {
+                Err(refusal::refusal_fault(refused.failure, true))
+            }
+            Err(ExchangeError::Foreign(fault)) => Err(fault),
+            Err(ExchangeError::Broken(error)) => Err(no_tracker_fault(&error.to_string())),
+        }
+    }
+
     fn request_for<T: DeserializeOwned>(
         &self,
         user: Option<&str>,

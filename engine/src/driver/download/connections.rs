@@ -26,6 +26,8 @@ pub(crate) struct ConnectRequest {
     pub(crate) peer: PeerAddress,
     /// The download has other connections to this peer.
     pub(crate) is_additional: bool,
+    /// Time allowed for connecting, in milliseconds.
+    pub(crate) timeout_ms: u64,
     /// Messages to send once the file is open there.
     pub(crate) outbox: Arc<RequestOutbox>,
 }
@@ -42,10 +44,11 @@ impl DownloadConnections {
     pub(super) fn apply(&mut self, actions: Vec<TransferAction>) {
         for action in actions {
             match action {
-                TransferAction::Connect { connection, peer, is_additional } => {
+                TransferAction::Connect { connection, peer, is_additional, timeout_ms } => {
                     let outbox = Arc::new(RequestOutbox::default());
                     self.outboxes.insert(connection, Arc::clone(&outbox));
-                    self.to_connect.push(ConnectRequest { connection, peer, is_additional, outbox });
+                    let request = ConnectRequest { connection, peer, is_additional, timeout_ms, outbox };
+                    self.to_connect.push(request);
                 }
                 TransferAction::Send { connection, message } => self.send(connection, message),
                 TransferAction::Close { connection, code } => {

@@ -339,8 +339,7 @@ impl DownloadCore {
 
     pub(super) fn poll(&mut self, now: Moment, local_stall: bool) -> DriveStep {
         self.with_transfer(|transfer| transfer.poll(now, local_stall));
-        let waits_for_peers = matches!(&self.phase, DownloadPhase::Waiting(wait) if wait.is_for_peers());
-        self.meter.poll(now, self.transfer.counts().verified_bytes, waits_for_peers);
+        self.meter.poll(now, self.transfer.counts().verified_bytes, &self.phase);
         if self.intent == UserIntent::Cancel {
             return DriveStep::Cancelled;
         }
@@ -381,6 +380,7 @@ impl DownloadCore {
     }
 
     fn phase_for(&self, status: TransferStatus) -> DownloadPhase {
+        let troubles = || self.transfer.peer_troubles();
         match (self.intent, &self.storage_wait, status) {
             // All pieces are held: from here on `enter_phase` sets the phase.
             (_, None, TransferStatus::Complete | TransferStatus::Unverified)
@@ -396,13 +396,17 @@ impl DownloadCore {
             }
             (_, None, TransferStatus::TicketRefused) => DownloadPhase::Waiting(WaitReason::Ticket),
             (_, None, TransferStatus::NoPeers { missing, after_bad_pieces: true, .. }) => {
-                DownloadPhase::Waiting(WaitReason::BadPieces { missing: missing.0 })
+                DownloadPhase::Waiting(WaitReason::BadPieces { missing: missing.0, troubles: troubles() })
             }
             (_, None, TransferStatus::NoPeers { missing, .. }) if self.transfer.has_changed_source() => {
-                DownloadPhase::Waiting(WaitReason::SourceChanged { missing: missing.0 })
+                DownloadPhase::Waiting(WaitReason::SourceChanged { missing: missing.0, troubles: troubles() })
             }
             (_, None, TransferStatus::NoPeers { missing, first, .. }) => {
-                DownloadPhase::Waiting(WaitReason::NoPeers { missing: missing.0, first_missing: first.0 })
+                DownloadPhase::Waiting(WaitReason::NoPeers {
+                    missing: missing.0,
+                    first_missing: first.0,
+                    troubles: troubles(),
+                })
             }
         }
     }
@@ -423,14 +427,14 @@ impl DownloadCore {
             check: meter.check,
             verified_bytes_per_s: meter.bytes_per_s(now),
             peers: self.transfer.open_peers(),
+            peer_troubles: self.transfer.peer_troubles(),
             sequential_passes: meter.sequential_passes,
             wire_bytes: cost.wire_bytes.load(Ordering::Relaxed),
             hashing_time: Duration::from_micros(cost.hashing_us.load(Ordering::Relaxed)),
             writing_time: Duration::from_micros(cost.writing_us.load(Ordering::Relaxed)),
             age: meter.age(now),
             first_verified_after: cost.first_verified().map(|first| meter.since_start(first)),
-            limited_by: cost
-                .bottleneck(meter.proven_after.unwrap_or_else(|| meter.age(now)), meter.waited_for_peers_ms),
+            limited_by: cost.time_shares(meter.phase_times).bottleneck(),
             proven_after: meter.proven_after,
             durable_after: meter.durable_after,
             path,

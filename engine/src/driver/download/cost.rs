@@ -5,7 +5,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
@@ -44,19 +43,55 @@ impl DownloadCost {
         self.latency.merged()
     }
 
-    /// What held the download back for most of the time `elapsed`.
-    pub(super) fn bottleneck(&self, elapsed: Duration, waited_for_peers_ms: u64) -> Bottleneck {
-        let half_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX) / 2;
-        let hashing_us = self.hashing_us.load(Ordering::Relaxed);
-        let writing_us = self.writing_us.load(Ordering::Relaxed);
-        if waited_for_peers_ms * 1_000 > half_us {
-            Bottleneck::Peers
-        } else if hashing_us.max(writing_us) < half_us {
+    /// Where the time went, of the phases that `phase_times` counts.
+    pub(super) fn time_shares(&self, phase_times: PhaseTimes) -> TimeShares {
+        TimeShares {
+            phase_times,
+            hashing_us: self.hashing_us.load(Ordering::Relaxed),
+            writing_us: self.writing_us.load(Ordering::Relaxed),
+            workers: self.latency.workers(),
+        }
+    }
+}
+
+/// How long a download was in the phases in which it could have received bytes, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PhaseTimes {
+    pub(super) transferring_us: u64,
+    pub(super) waiting_for_peers_us: u64,
+    pub(super) waiting_for_disk_us: u64,
+}
+
+/// Where the time of a download went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TimeShares {
+    pub(super) phase_times: PhaseTimes,
+    /// Summed over the workers.
+    pub(super) hashing_us: u64,
+    /// One worker at a time writes a file, so this is at most the time that has passed.
+    pub(super) writing_us: u64,
+    /// Workers that verified a piece.
+    pub(super) workers: u64,
+}
+
+impl TimeShares {
+    /// What held the download back most. A part of the node does so only when it has hardly a pause: a disk that is busy for
+    /// half of the time keeps up with a network that brings no more.
+    pub(super) fn bottleneck(self) -> Bottleneck {
+        let PhaseTimes { transferring_us, waiting_for_peers_us, waiting_for_disk_us } = self.phase_times;
+        let all_us = transferring_us + waiting_for_peers_us + waiting_for_disk_us;
+        let disk_us = self.writing_us + waiting_for_disk_us;
+        let active_us = transferring_us + waiting_for_disk_us;
+        if all_us == 0 {
             Bottleneck::Network
-        } else if hashing_us >= writing_us {
+        } else if waiting_for_peers_us > all_us / 2 {
+            Bottleneck::Peers
+        } else if disk_us >= active_us / 5 * 4 {
+            Bottleneck::Disk
+        } else if self.hashing_us >= active_us * self.workers.max(1) / 2 {
             Bottleneck::Hashing
         } else {
-            Bottleneck::Disk
+            Bottleneck::Network
         }
     }
 }
@@ -73,6 +108,11 @@ impl LatencyHistograms {
         // Not `saturating_record`, which cuts at the present size instead of growing. It fails only for values beyond the
         // counters, and none is.
         let _ = slot.get_or_insert_with(empty_histogram).record(micros.min(LATENCY_MAX_US));
+    }
+
+    /// Workers that have recorded a value.
+    fn workers(&self) -> u64 {
+        self.slots.iter().filter(|slot| lock(slot).is_some()).count() as u64
     }
 
     fn merged(&self) -> Histogram<u32> {
@@ -95,7 +135,42 @@ fn empty_histogram() -> Histogram<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    /// Two workers that transferred for ten seconds.
+    fn shares(hashing_ms: u64, writing_ms: u64) -> TimeShares {
+        let phase_times = PhaseTimes { transferring_us: 10_000_000, ..PhaseTimes::default() };
+        TimeShares { phase_times, hashing_us: hashing_ms * 1_000, writing_us: writing_ms * 1_000, workers: 2 }
+    }
+
+    #[test]
+    fn a_part_of_the_node_limits_a_download_only_when_it_has_hardly_a_pause() {
+        for (hashing_ms, writing_ms, limit) in [
+            (500, 500, Bottleneck::Network),
+            // At line rate, onto a disk that could take half as much again.
+            (2_000, 6_600, Bottleneck::Network),
+            (9_000, 2_000, Bottleneck::Network),
+            (1_000, 9_000, Bottleneck::Disk),
+            (12_000, 6_000, Bottleneck::Hashing),
+        ] {
+            assert_eq!(shares(hashing_ms, writing_ms).bottleneck(), limit, "{hashing_ms} {writing_ms}");
+        }
+    }
+
+    #[test]
+    fn waiting_counts_for_what_is_waited_for() {
+        let waiting = |waiting_for_peers_us, waiting_for_disk_us| {
+            let times = PhaseTimes { transferring_us: 1_000_000, waiting_for_peers_us, waiting_for_disk_us };
+            TimeShares { phase_times: times, ..shares(100, 100) }.bottleneck()
+        };
+        assert_eq!(waiting(2_000_000, 0), Bottleneck::Peers);
+        assert_eq!(waiting(500_000, 0), Bottleneck::Network);
+        assert_eq!(waiting(0, 9_000_000), Bottleneck::Disk);
+        let nothing = TimeShares { phase_times: PhaseTimes::default(), ..shares(0, 0) };
+        assert_eq!(nothing.bottleneck(), Bottleneck::Network);
+    }
 
     #[test]
     fn latencies_of_all_workers_are_merged_and_cut() {

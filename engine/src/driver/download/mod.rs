@@ -29,7 +29,7 @@ use super::shares::Share;
 use super::stall::BusyMarker;
 use crate::lock::lock;
 use crate::proto::DisconnectReason;
-use crate::proto::action::PeerAddress;
+use crate::proto::action::NamedPeer;
 use crate::proto::manifest::{FileKey, Manifest};
 use crate::proto::picker::ConnectionId;
 use crate::proto::session::ProviderFile;
@@ -178,7 +178,7 @@ impl ActiveDownload {
     }
 
     /// Adds peers that the tracker named; known ones stay as they are.
-    pub(crate) fn add_peers(&self, peers: &[PeerAddress]) {
+    pub(crate) fn add_peers(&self, peers: impl IntoIterator<Item = impl Into<NamedPeer>>) {
         self.with_transfer(|transfer, now| transfer.add_peers(now, peers));
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cost::PhaseTimes;
 use crate::proto::rate::RateMeter;
 use crate::proto::time::Moment;
 use crate::stats::{CheckProgress, DownloadPhase};
@@ -14,7 +15,8 @@ pub(super) struct ProgressMeter {
     /// Verified bytes when the phase was last set.
     seen_verified_bytes: u64,
     last_poll: Moment,
-    pub(super) waited_for_peers_ms: u64,
+    /// Until all pieces were verified.
+    pub(super) phase_times: PhaseTimes,
     pub(super) sequential_passes: u32,
     pub(super) resumed_bytes: u64,
     pub(super) checked_bytes: u64,
@@ -32,7 +34,7 @@ impl ProgressMeter {
             rate: RateMeter::new(now),
             seen_verified_bytes: resumed_bytes,
             last_poll: now,
-            waited_for_peers_ms: 0,
+            phase_times: PhaseTimes::default(),
             sequential_passes: 0,
             resumed_bytes,
             checked_bytes: 0,
@@ -77,13 +79,20 @@ impl ProgressMeter {
         self.rate = RateMeter::new(now);
     }
 
-    /// Counts what was verified since the phase was last set, and the time waited for peers since the last poll.
-    pub(super) fn poll(&mut self, now: Moment, verified_bytes: u64, waits_for_peers: bool) {
+    /// Counts what was verified since the phase was last set, and the time since the last poll, in which this was the phase.
+    pub(super) fn poll(&mut self, now: Moment, verified_bytes: u64, phase: &DownloadPhase) {
         if self.check.is_none() {
             self.rate.add(now, verified_bytes.saturating_sub(self.seen_verified_bytes));
         }
-        if waits_for_peers {
-            self.waited_for_peers_ms += now.ms_since(self.last_poll);
+        let times = &mut self.phase_times;
+        let spent_us = match phase {
+            DownloadPhase::Transferring => Some(&mut times.transferring_us),
+            DownloadPhase::Waiting(wait) if wait.is_for_peers() => Some(&mut times.waiting_for_peers_us),
+            DownloadPhase::Waiting(_) => Some(&mut times.waiting_for_disk_us),
+            _ => None,
+        };
+        if let Some(spent_us) = spent_us {
+            *spent_us += now.micros_since(self.last_poll);
         }
         self.last_poll = now;
     }

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::bitfield::Bitfield;
 use super::super::geometry::Geometry;
-use super::super::limits::{HANDSHAKE_TIMEOUT_MS, SILENCE_TIMEOUT_MS};
+use super::super::limits::{CONNECT_TIMEOUT_FIRST_MS, HANDSHAKE_TIMEOUT_MS, SILENCE_TIMEOUT_MS};
+use super::super::peer_trouble::PeerTroubleKind;
 use super::super::peers::PeerNumber;
 use super::super::picker::{ConnectionId, PiecePicker};
 use super::super::session::ProviderFile;
@@ -18,6 +19,9 @@ use super::stall::{LOCAL_STALL_MAX_MS, STALL_MS};
 
 /// A call that is not open after this time is lost: the connection attempt and the handshake have a timeout each.
 const CALL_MAX_MS: u64 = 3 * HANDSHAKE_TIMEOUT_MS;
+
+/// A first call that is not open after this time is told as unanswered: connecting alone may take no longer.
+const CALL_PATIENCE_MS: u64 = CONNECT_TIMEOUT_FIRST_MS + 500;
 
 /// A connection lags when its pending requests would take it longer than this.
 const LAG_MS: u64 = 100;
@@ -95,6 +99,14 @@ pub(super) struct SlowConnection {
     pub(super) is_crawling: bool,
     drain_ms: u64,
     pub(super) connection: ConnectionId,
+}
+
+impl PeerConnection {
+    /// How long a call has gone unanswered, in milliseconds, when that is too long.
+    pub(super) fn unanswered_call_ms(&self, now: Moment) -> Option<u64> {
+        let called_ms = now.ms_since(self.called_at);
+        (self.open.is_none() && called_ms > CALL_PATIENCE_MS).then_some(called_ms)
+    }
 }
 
 impl OpenConnection {
@@ -268,11 +280,33 @@ impl ConnectionTable {
         self.ids_where(|connection| connection.peer == peer)
     }
 
-    /// Calls that will not open any more. The driver ends its calls itself, unless its thread is stuck.
-    pub(super) fn lost_calls(&self, now: Moment) -> Vec<ConnectionId> {
-        self.ids_where(|connection| {
-            connection.open.is_none() && now.ms_since(connection.called_at) > CALL_MAX_MS
-        })
+    /// Calls that will not open any more, with their age in milliseconds. The driver ends its calls itself, unless its
+    /// thread is stuck.
+    pub(super) fn lost_calls(&self, now: Moment) -> Vec<(ConnectionId, u64)> {
+        let unanswered = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| Some((*id, connection.unanswered_call_ms(now)?)));
+        unanswered.filter(|(_, called_ms)| *called_ms > CALL_MAX_MS).collect()
+    }
+
+    /// What a peer has not answered, when nothing else can be expected of it: all its connections are stalled, or none is
+    /// open and its calls are late.
+    pub(super) fn unanswered(&self, now: Moment, peer: PeerNumber) -> Option<PeerTroubleKind> {
+        let mut shortest_ms = None::<u64>;
+        let mut is_open = false;
+        for connection in self.connections.values().filter(|connection| connection.peer == peer) {
+            let waited_ms = match &connection.open {
+                Some(open) if open.is_stalled => open.window.silent_ms(now),
+                Some(_) => return None,
+                None => connection.unanswered_call_ms(now)?,
+            };
+            is_open |= connection.open.is_some();
+            shortest_ms = Some(shortest_ms.map_or(waited_ms, |shortest| shortest.min(waited_ms)));
+        }
+        // In whole seconds, so that it is not news at every poll.
+        let for_ms = shortest_ms? / 1_000 * 1_000;
+        Some(PeerTroubleKind::Unanswered { for_ms, is_open })
     }
 
     fn ids_where(&self, applies: impl Fn(&PeerConnection) -> bool) -> Vec<ConnectionId> {

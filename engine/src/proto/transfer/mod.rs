@@ -22,14 +22,15 @@ mod stall;
 
 use std::sync::Arc;
 
-use super::action::{PeerAddress, TransferAction};
+use super::action::{NamedPeer, PeerAddress, TransferAction};
 use super::bitfield::Bitfield;
 use super::equal_pieces::EqualPieces;
 use super::frame::{Message, WireRange};
 use super::geometry::Geometry;
 use super::limits::HAVE_MAX_RANGES;
 use super::manifest::{FileProof, Manifest};
-use super::peers::{DisconnectReason, PeerNumber};
+use super::peer_trouble::{DisconnectReason, PeerTroubles};
+use super::peers::PeerNumber;
 use super::picker::{ConnectionId, PiecePicker};
 use super::session::{ProviderFile, Violation};
 use super::ticket::Ticket;
@@ -193,6 +194,12 @@ impl Transfer {
         self.scheduler.connections.open_peers()
     }
 
+    /// The peers that cannot be fetched from, as of the last poll.
+    #[must_use]
+    pub fn peer_troubles(&self) -> PeerTroubles {
+        self.scheduler.peer_troubles()
+    }
+
     /// Whether a peer stopped serving since its file has changed, and has not delivered a piece again.
     #[must_use]
     pub fn has_changed_source(&self) -> bool {
@@ -220,7 +227,7 @@ impl Transfer {
     }
 
     /// Adds peers that the trackers named.
-    pub fn add_peers(&mut self, now: Moment, peers: &[PeerAddress]) {
+    pub fn add_peers(&mut self, now: Moment, peers: impl IntoIterator<Item = impl Into<NamedPeer>>) {
         self.scheduler.add_peers(now, peers);
     }
 

@@ -4,11 +4,12 @@
 //! connection is kept full; silent and slow connections lose their requests to idle ones. Every request that was sent is
 //! either answered, or given up and sent elsewhere.
 
-use super::super::action::{PeerAddress, TransferAction};
+use super::super::action::{NamedPeer, PeerAddress, TransferAction};
 use super::super::frame::{ByeCode, Message, RefusedCode, RejectCode};
 use super::super::geometry::Geometry;
 use super::super::limits::{DEFERRED_MAX, OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES, SILENCE_TIMEOUT_MS};
-use super::super::peers::{DisconnectReason, PeerNumber, PeerTable};
+use super::super::peer_trouble::{DisconnectReason, PeerTroubles};
+use super::super::peers::{PeerNumber, PeerTable};
 use super::super::picker::{self, ConnectionId, PieceArrival, PiecePicker};
 use super::super::session::{ProviderFile, Violation};
 use super::super::ticket::Ticket;
@@ -70,19 +71,30 @@ impl RequestScheduler {
 
     /// Whether pieces arrive or are requested, or may be soon.
     pub(super) fn is_active(&self) -> bool {
+        let now = self.stalls.last_poll();
+        let is_excused = self.stalls.has_stalled_recently(now);
         let can_bring = |connection: &PeerConnection| match &connection.open {
-            None => true,
+            None => {
+                is_excused
+                    || (!self.peers.has_failed(connection.peer)
+                        && connection.unanswered_call_ms(now).is_none())
+            }
             Some(open) => !open.is_stalled && (!open.pending.is_empty() || self.picker.needs_from(&open.has)),
         };
-        let expects_first_peers =
-            !self.peers.any_known() && self.stalls.last_poll().ms_since(self.started_at) < FIRST_OFFER_MS;
+        let expects_first_peers = !self.peers.any_known() && now.ms_since(self.started_at) < FIRST_OFFER_MS;
         self.connections.values().any(can_bring)
             || expects_first_peers
             || self.peers.any_at_connection_limit()
             || self.picker.any_arrived()
     }
 
-    pub(super) fn add_peers(&mut self, now: Moment, peers: &[PeerAddress]) {
+    /// The peers that cannot be fetched from at the last poll.
+    pub(super) fn peer_troubles(&self) -> PeerTroubles {
+        let now = self.stalls.last_poll();
+        PeerTroubles::new(self.peers.troubles(|peer| self.connections.unanswered(now, peer)))
+    }
+
+    pub(super) fn add_peers(&mut self, now: Moment, peers: impl IntoIterator<Item = impl Into<NamedPeer>>) {
         self.peers.add_peers(now, peers);
         self.call_peers(now);
     }
@@ -123,14 +135,14 @@ impl RequestScheduler {
         }
         for (connection, silent_ms) in self.connections.silent(now) {
             if silent_ms > SILENCE_TIMEOUT_MS {
-                self.close(now, connection, ByeCode::Timeout);
+                self.close_silent(now, connection, silent_ms);
             } else {
                 self.mark_stalled(connection);
             }
         }
         if !is_excused {
-            for connection in self.connections.lost_calls(now) {
-                self.close(now, connection, ByeCode::Timeout);
+            for (connection, called_ms) in self.connections.lost_calls(now) {
+                self.close_silent(now, connection, called_ms);
             }
         }
         self.free_slot(now);
@@ -194,7 +206,7 @@ impl RequestScheduler {
                 // It has the piece, and gives it for a fresh ticket.
                 RejectCode::Expired => (ByeCode::Expired, DisconnectReason::Refused(RefusedCode::Expired)),
                 RejectCode::SourceChanged => (ByeCode::Done, DisconnectReason::SourceChanged),
-                _ => (ByeCode::Done, DisconnectReason::Lost),
+                _ => (ByeCode::Done, DisconnectReason::Withheld),
             };
             self.actions.push(TransferAction::Close { connection, code });
             self.connection_closed(now, connection, &reason);
@@ -277,15 +289,16 @@ impl RequestScheduler {
         }
     }
 
-    /// Ends a connection from this side.
+    /// Ends a connection on which the peer has sent nothing for too long.
+    fn close_silent(&mut self, now: Moment, connection: ConnectionId, for_ms: u64) {
+        self.actions.push(TransferAction::Close { connection, code: ByeCode::Timeout });
+        self.connection_closed(now, connection, &DisconnectReason::Silent { for_ms });
+    }
+
+    /// Ends a connection from this side, for no fault of the peer.
     fn close(&mut self, now: Moment, connection: ConnectionId, code: ByeCode) {
         if let Some(PeerConnection { peer, open, .. }) = self.connections.remove(connection) {
-            match code {
-                ByeCode::Timeout => {
-                    self.peers.connection_ended(now, peer, open.is_some(), &DisconnectReason::Lost);
-                }
-                _ => self.peers.connection_released(peer, open.is_some()),
-            }
+            self.peers.connection_released(peer, open.is_some());
             self.actions.push(TransferAction::Close { connection, code });
             self.return_requests(now, connection, open);
         }
@@ -328,7 +341,8 @@ impl RequestScheduler {
         for (number, peer) in self.peers.next_calls(now, wanted) {
             let is_additional = self.connections.values().any(|other| other.peer == number);
             let connection = self.connections.add_call(now, number);
-            self.actions.push(TransferAction::Connect { connection, peer, is_additional });
+            let timeout_ms = self.peers.connect_timeout_ms(number);
+            self.actions.push(TransferAction::Connect { connection, peer, is_additional, timeout_ms });
         }
     }
 

@@ -10,7 +10,9 @@ mod swarms;
 use super::super::frame::{ByeCode, RefusedCode, RejectCode};
 use super::super::limits::{DEFERRED_MAX, HAVE_MAX_RANGES, OUTSTANDING_MAX_PIECES};
 use super::super::manifest::FileName;
+use super::super::peer_trouble::ConnectFailure;
 use super::super::session::Violation;
+use super::super::ticket::PeerKey;
 use super::super::units::PIECE_BYTES;
 use super::*;
 use scheduler::FIRST_OFFER_MS;
@@ -72,6 +74,62 @@ fn with_only_a_corrupt_peer_the_status_says_so() {
     let expected =
         TransferStatus::NoPeers { missing: PieceCount(20), first: PieceIndex(0), after_bad_pieces: true };
     assert_eq!(swarm.transfer.status(), expected);
+}
+
+/// The first call of a transfer that knows one seeder.
+fn call_of_seeder(transfer: &mut Transfer, address: PeerAddress) -> (ConnectionId, u64) {
+    transfer.add_peers(Moment::default(), [NamedPeer { address, is_seeder: true }]);
+    let called = transfer.take_actions();
+    let [TransferAction::Connect { connection, timeout_ms, .. }] = called[..] else { panic!("{called:?}") };
+    (connection, timeout_ms)
+}
+
+fn poll_until(transfer: &mut Transfer, from_ms: u64, to_ms: u64) {
+    (from_ms..=to_ms).step_by(100).for_each(|ms| transfer.poll(Moment::default().plus_ms(ms), false));
+}
+
+#[test]
+fn what_became_of_an_unreachable_peer_is_told_while_it_is_called_again() {
+    let address = PeerAddress { address: ([10, 77, 0, 11], 40_603).into(), key: PeerKey([1; 32]) };
+    let mut transfer = Transfer::new(distinct(3), 1, Moment::default());
+    let (connection, timeout_ms) = call_of_seeder(&mut transfer, address);
+    assert_eq!(transfer.status(), TransferStatus::Active, "the first call may be answered");
+    poll_until(&mut transfer, 0, timeout_ms);
+    let mut now = Moment::default().plus_ms(timeout_ms);
+    let failure = ConnectFailure::TimedOut { after_ms: timeout_ms };
+    transfer.connection_closed(now, connection, &DisconnectReason::Unreachable(failure));
+    for _ in 0..20 {
+        now = now.plus_ms(100);
+        transfer.poll(now, false);
+        assert!(matches!(transfer.status(), TransferStatus::NoPeers { .. }), "a repeated call is no news");
+        let told = transfer.peer_troubles().to_string();
+        assert_eq!(
+            told,
+            "10.77.0.11:40603 has it but does not answer: timed out after 2 s; is that port open?"
+        );
+    }
+    let again = transfer.take_actions();
+    let [TransferAction::Connect { connection, timeout_ms: later_ms, .. }] = again[..] else {
+        panic!("{again:?}")
+    };
+    assert!(later_ms > timeout_ms, "a full link may need longer");
+    let file = ProviderFile { length: 3 * u64::from(PIECE_BYTES), pieces: Bitfield::full(PieceCount(3)) };
+    transfer.connection_opened(now, connection, file);
+    assert!(transfer.peer_troubles().is_empty(), "it answers now");
+    assert_eq!(transfer.status(), TransferStatus::Active);
+}
+
+#[test]
+fn a_first_call_without_an_answer_is_told_before_it_ends() {
+    let address = PeerAddress { address: ([10, 77, 0, 11], 40_603).into(), key: PeerKey([1; 32]) };
+    let mut transfer = Transfer::new(distinct(3), 1, Moment::default());
+    call_of_seeder(&mut transfer, address);
+    poll_until(&mut transfer, 100, 2_400);
+    assert_eq!(transfer.status(), TransferStatus::Active);
+    poll_until(&mut transfer, 2_500, 3_100);
+    assert!(matches!(transfer.status(), TransferStatus::NoPeers { .. }));
+    let told = transfer.peer_troubles();
+    assert!(told.to_string().contains("nothing came for 3 s"), "{told}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!                       ├─► files      upload_file stop_share remove_file
 //!                       ├─► lists      list_groups list_files list_requests, page by page
 //!                       └─► swarms     download_file (its classic view, on a worker thread: classic) get_peers update_pieces report_peer ping status
+//!                                      check_address
 //!                              │
 //!       RequestStep ◄──────────┘    all of them use `service` (state, keys, caches) and `replies` (messages)
 //! ```
@@ -27,6 +28,8 @@ mod swarms;
 #[cfg(test)]
 mod tests;
 
-pub(super) use replies::{Reply, internal_failure, proposal_failure, too_many_logins, unreadable_state};
+pub(super) use replies::{
+    Reply, internal_failure, proposal_failure, too_many_checks, too_many_logins, unreadable_state,
+};
 pub(super) use routing::AnswerRoom;
 pub(super) use service::{Caller, Continuation, Decision, RequestStep, Service, StepResult};

@@ -45,6 +45,12 @@ pub(in crate::server) fn too_many_logins() -> RequestFailure {
         .with_fix("try again in a few seconds")
 }
 
+/// Too many nodes are called back, or too often for one user.
+pub(in crate::server) fn too_many_checks() -> RequestFailure {
+    RequestFailure::new(FailureCode::Busy, "too many addresses are being checked at the moment")
+        .with_fix("try again in a minute")
+}
+
 /// A fault of the tracker, which its log describes.
 pub(in crate::server) fn internal_failure() -> RequestFailure {
     RequestFailure::new(FailureCode::Internal, "the tracker could not carry this out; its log says why")

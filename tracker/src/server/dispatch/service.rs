@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use engine::proto::ticket::PeerKey;
 
 use crate::api::address::{self, ClaimedAddress};
+use crate::api::answers::AddressProblem;
 use crate::api::failure::RequestFailure;
 use crate::api::response::CommandSuccess;
 use crate::state::command::{LogAction, LogCommand};
@@ -13,6 +14,7 @@ use crate::state::id::{Actor, RequestId};
 use crate::state::node::NodeEndpoint;
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
+use super::super::address_check::{AddressCheckCounts, AddressCheckJob};
 use super::super::bodies::AnswerBuilder;
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
@@ -44,6 +46,7 @@ pub(in crate::server) enum RequestStep {
     /// Build the next page of a list in a later turn. The number is the bytes built so far.
     ContinueList(usize, Continuation<()>),
     Password(PasswordJob, Continuation<PasswordResult>),
+    CheckAddress(AddressCheckJob, Continuation<Result<(), AddressProblem>>),
     Propose(Box<LogCommand>, Continuation<Decision>),
 }
 
@@ -138,6 +141,7 @@ pub(in crate::server) struct Service {
     pub(super) state: ReplicatedState,
     pub(super) keys: DerivedKeys,
     pub(super) throttle: LoginThrottle,
+    pub(super) address_checks: AddressCheckCounts,
     pub(super) tickets: TicketCache,
     pub(super) own_address: SocketAddr,
 }
@@ -153,6 +157,7 @@ impl Service {
             state,
             keys,
             throttle: LoginThrottle::default(),
+            address_checks: AddressCheckCounts::default(),
             tickets: TicketCache::default(),
             own_address,
         }

@@ -1,4 +1,4 @@
-//! Swarms: download_file, get_peers, update_pieces, report_peer; also ping and status.
+//! Swarms: download_file, get_peers, update_pieces, report_peer; also ping, status and check_address.
 //!
 //! A member's node that asks for a file joins the file's swarm as a leecher at once.
 
@@ -9,7 +9,10 @@ use engine::proto::manifest::FileProof;
 use engine::proto::ticket::{PeerKey, Ticket};
 use engine::proto::units::{Digest, PieceCount};
 
-use crate::api::answers::{CommandAnswer, DownloadAnswer, PeerEntry, PeersAnswer, PingAnswer, StatusAnswer};
+use crate::api::answers::{
+    AddressProblem, CheckAddressAnswer, CommandAnswer, DownloadAnswer, PeerEntry, PeersAnswer, PingAnswer,
+    StatusAnswer,
+};
 use crate::api::failure::{FailureCode, RequestFailure};
 use crate::api::hashes::{self, HashForm, HashList};
 use crate::api::limits::PIECES_PER_MESSAGE;
@@ -21,6 +24,7 @@ use crate::state::node::{NodeEndpoint, SwarmPeer};
 use crate::state::outcome::CommandOutcome;
 use crate::state::queries::FileView;
 
+use super::super::address_check::AddressCheckJob;
 use super::super::bodies;
 use super::super::clock::ClockReading;
 use super::super::tickets::TicketClaim;
@@ -68,6 +72,30 @@ impl Service {
             "the cluster has one tracker",
             CommandAnswer::Status(status),
         ))
+    }
+
+    /// Calls the session's node back at the address under which it is listed.
+    pub(super) fn check_address(
+        &mut self,
+        context: &RequestContext,
+        peer_key: Option<PeerKey>,
+        now: ClockReading,
+    ) -> StepResult {
+        let node = context.sharing_node(peer_key)?;
+        let peer_key = node.peer_key.ok_or_else(|| RequestFailure::field("peer_key", "is missing"))?;
+        if !self.address_checks.admit(&context.actor.user, now.ms) {
+            return Err(replies::too_many_checks());
+        }
+        let address = node.address;
+        let report = move |_: &mut Service, _: &mut Caller, result: Result<(), AddressProblem>, _| {
+            let message = match result {
+                Ok(()) => format!("the node answers at {address}"),
+                Err(problem) => format!("the tracker cannot reach {address}: {problem}"),
+            };
+            let answer = CheckAddressAnswer { address, reached: result.is_ok(), problem: result.err() };
+            RequestStep::answer(replies::success_with(message, CommandAnswer::CheckAddress(answer)))
+        };
+        Ok(RequestStep::CheckAddress(AddressCheckJob { address, peer_key }, Box::new(report)))
     }
 
     pub(super) fn download_file(

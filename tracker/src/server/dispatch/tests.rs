@@ -20,6 +20,7 @@ use crate::state::id::{GroupFile, GroupId};
 use crate::state::limits::MANIFEST_ROW_PIECES;
 use crate::state::node::NodeEndpoint;
 
+use super::super::address_check::{self, CheckScratch};
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
 use super::super::limits::{
@@ -112,6 +113,11 @@ impl Rig {
                 Ok(RequestStep::Password(job, next)) => {
                     let done = passwords::run_password_job(&mut self.hasher, job);
                     step = next(&mut self.service, caller, done, NOW);
+                    continue;
+                }
+                Ok(RequestStep::CheckAddress(job, next)) => {
+                    let called = address_check::run_address_check(&mut CheckScratch::default(), job);
+                    step = next(&mut self.service, caller, called, NOW);
                     continue;
                 }
                 Ok(RequestStep::Propose(change, next)) => {
