@@ -95,7 +95,7 @@ impl NodeRecovery {
                 Ok(true) => long.push(record),
                 Ok(false) => short.push(record),
                 Err(NoAnswer) => {
-                    self.downloads.note_no_answer(user, &record);
+                    self.downloads.note_no_answer(&record);
                     pending = PendingWork::Retry;
                 }
             }

@@ -303,14 +303,12 @@ impl Downloads {
     }
 
     /// Notes that a recorded download waits for the filesystem of its destination.
-    pub(super) fn note_no_answer(&self, user: &str, record: &DownloadRecord) {
+    pub(super) fn note_no_answer(&self, record: &DownloadRecord) {
         let mut scope = self.core().locks.scope();
         let Some(download_lock) = scope.try_lock_download(&record.key) else { return };
-        let found = self.table.find_recorded(&record.key).filter(|now| now.can_resume(user));
-        if let Some(recorded) = found {
-            let wait = Some(RecordedWait::for_no_answer(record));
-            self.table.update_recorded(&download_lock, RecordedDownload { wait, ..recorded });
-        }
+        let Some(mut recorded) = self.table.find_recorded(&record.key) else { return };
+        recorded.wait = Some(RecordedWait::for_no_answer(record));
+        self.table.update_recorded(&download_lock, recorded);
     }
 
     /// Resumes a recorded download, unless another thread has started or removed it meanwhile. Compares the
