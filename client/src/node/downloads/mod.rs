@@ -116,7 +116,7 @@ impl Downloads {
     }
 
     /// Starts a download. If the same file is already being downloaded to the same destination, returns that
-    /// run, which tries at once whatever it waits for.
+    /// run, which tries at once, for any cause of waiting.
     ///
     /// # Errors
     /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault. If the
