@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What this machine's clocks show at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClockReading {
+pub(crate) struct MachineTime {
     /// Seconds since the Unix epoch; changes when the clock is set.
     pub(crate) wall_s: u64,
     /// Seconds since the boot, suspension included.
@@ -21,8 +21,8 @@ pub(crate) fn now() -> Instant {
 }
 
 /// The time of day, and the time since the boot.
-pub(crate) fn read_clocks() -> ClockReading {
-    ClockReading {
+pub(crate) fn read_clocks() -> MachineTime {
+    MachineTime {
         wall_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         boot_s: u64::try_from(rustix::system::sysinfo().uptime).unwrap_or(0),
         boot_id: boot_id().to_owned(),

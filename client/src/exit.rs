@@ -178,6 +178,7 @@ impl From<StorageError> for ClientFault {
             | StorageErrorKind::ChangedOutside
             | StorageErrorKind::WrongOwner
             | StorageErrorKind::FlushFailed
+            | StorageErrorKind::NoAnswer
             | StorageErrorKind::TooLongToWrite(_)
             | StorageErrorKind::TooManyFiles(_)
             | StorageErrorKind::TooManyFilesInSystem

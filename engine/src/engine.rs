@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use crate::config::{EngineConfig, WORKERS_MAX};
 use crate::download::Download;
 use crate::driver::{
-    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, Share, WorkerJob, WorkerMessage,
+    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, ServedSource, Share, ShareFile, WholeFile,
+    WorkerJob, WorkerMessage,
 };
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher};
@@ -26,9 +27,10 @@ use crate::proto::geometry::Geometry;
 use crate::proto::hashes::Sha1Value;
 use crate::proto::manifest::{FileKey, FileName, Manifest};
 use crate::proto::ticket::{PeerKey, Ticket, TrackerKey, UnixSeconds};
-use crate::proto::units::PieceIndex;
-use crate::stats::{ShareStatus, ZeroCopySends};
+use crate::proto::units::{Digest, PieceIndex};
+use crate::stats::{ManifestLoader, ShareStatus, ZeroCopySends};
 use crate::storage::error::{SourceChange, StorageError, StorageErrorKind, StorageOperation};
+use crate::storage::filesystem_threads::FilesystemId;
 use crate::storage::fingerprint::Fingerprint;
 use crate::storage::sha1_list::{self, Sha1ListBuilder};
 use crate::storage::source::Source;
@@ -97,7 +99,12 @@ impl Engine {
             downloads: Arc::default(),
         };
         let started = engine.start_workers(jobs, listener).map_err(StartError::System);
-        let named = started.and_then(|kinds| IoKind::describe_workers(config.io, &kinds));
+        let watching = driver::start_watch(Arc::clone(&context)).map_err(StartError::System);
+        let started = started.and_then(|kinds| watching.map(|thread| (kinds, thread)));
+        let named = started.and_then(|(kinds, thread)| {
+            lock(&engine.threads).push(thread);
+            IoKind::describe_workers(config.io, &kinds)
+        });
         let io_name = named.inspect_err(|_| engine.stop())?;
         tracing::info!(io = io_name, "transport");
         Ok(Engine { io_name: io_name.into(), ..engine })
@@ -178,7 +185,8 @@ impl Engine {
         Sha1ListBuilder::new(self.scratch_dir.as_deref())
     }
 
-    /// Serves a file that was hashed before, without reading it; a share under the same key ends.
+    /// Serves a file that was hashed before, without reading it; a share under the same key ends. If only the file's
+    /// attributes have changed, each piece is hashed before it is served. `loader` reads the manifest then.
     ///
     /// # Errors
     /// [`StorageError`]: the file cannot be opened; or [`StorageErrorKind::Changed`], and then it has to be hashed again.
@@ -188,23 +196,44 @@ impl Engine {
         path: &Path,
         manifest: &Manifest,
         fingerprint: Fingerprint,
+        loader: ManifestLoader,
     ) -> Result<(), StorageError> {
-        let source = Source::open(path)?;
-        let fits = local_files::fits_length(manifest, source.length());
-        let change = source.fingerprint().map(|now| fingerprint.compare_ignoring_device(&now).change());
-        let change = match change {
-            Some(None) if fits => {
-                let held = Bitfield::full(manifest.pieces());
-                let geometry = Geometry::new(source.length()).expect("`Source::open` checks the length");
-                let share = Share::new(key, manifest.proof().id(), geometry, source, held);
-                self.context.shares.insert(Arc::new(share));
-                return Ok(());
-            }
-            Some(Some(change)) => change,
-            _ => SourceChange::Modified,
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let now = self.examine_file(&path, fingerprint.device)?;
+        let found = fingerprint.compare_ignoring_device(&now);
+        let geometry =
+            Geometry::new(now.length).ok().filter(|_| local_files::fits_length(manifest, now.length));
+        let Some(geometry) = geometry.filter(|_| found.change().is_none()) else {
+            let kind = StorageErrorKind::Changed(found.change().unwrap_or(SourceChange::Modified));
+            return Err(StorageError { operation: StorageOperation::Read, path, kind });
         };
-        let (path, kind) = (source.path().to_owned(), StorageErrorKind::Changed(change));
-        Err(StorageError { operation: StorageOperation::Read, path, kind })
+        let file = ShareFile::Whole(WholeFile::new(path, Fingerprint { device: now.device, ..fingerprint }));
+        let held = Bitfield::full(manifest.pieces());
+        let share = Arc::new(Share::new(key, manifest.proof().id(), geometry, (file, loader), held));
+        share.note_state(found.into());
+        self.context.shares.insert(share);
+        self.context.watch.wake();
+        Ok(())
+    }
+
+    /// Opens a regular file and closes it again; returns its fingerprint. `device` is the device number that its filesystem
+    /// had last. Waits for a limited time.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the file cannot be opened; [`StorageErrorKind::NoAnswer`] when its filesystem does not answer.
+    pub fn examine_file(&self, path: &Path, device: u64) -> Result<Fingerprint, StorageError> {
+        let opened_path = path.to_owned();
+        let open = move || Source::open(&opened_path).map(|source| source.fingerprint());
+        let opened = self.context.file_calls.call(FilesystemId::of_device(device), open);
+        let no_answer = |_| driver::no_answer_error(path);
+        Ok(opened.map_err(no_answer)??.expect("a file that was opened by its path has a fingerprint"))
+    }
+
+    /// Reads the manifest of a share by `loader` from now on, if a share of that content is served under the key.
+    pub fn set_manifest_loader(&self, key: &FileKey, content: Digest, loader: ManifestLoader) {
+        if let Some(share) = self.context.shares.find(key).filter(|share| share.content_id() == content) {
+            share.set_manifest(loader);
+        }
     }
 
     /// Stops serving a file; whether it was served.
@@ -258,7 +287,7 @@ impl Engine {
         ));
         lock(&self.downloads).push(Arc::downgrade(&active));
         self.start_download(&active, to_check).inspect_err(|_| active.abandon(&self.context.shares))?;
-        Ok(Download::new(active))
+        Ok(Download::new(active, self.context.clock))
     }
 
     /// Refuses a download beyond [`driver::DOWNLOADS_MAX`]; drops those that have ended.
@@ -298,8 +327,14 @@ impl Engine {
         if let Some(source) = source {
             let geometry = manifest.geometry();
             let (content, held) = (manifest.proof().id(), Bitfield::empty(geometry.pieces()));
-            let share = Arc::new(Share::new(active.key.clone(), content, geometry, source, held));
-            if context.shares.insert_unless_whole(Arc::clone(&share)) {
+            let directory = active.target.path();
+            let filesystem = FilesystemId::of_directory(directory.parent().unwrap_or(&directory));
+            let served = ServedSource::new(source, filesystem, &context.file_calls);
+            let manifest = Arc::clone(manifest);
+            let loader: ManifestLoader = Arc::new(move || Some(Arc::clone(&manifest)));
+            let file = (ShareFile::Partial(Arc::new(served)), loader);
+            let share = Arc::new(Share::new(active.key.clone(), content, geometry, file, held));
+            if context.shares.insert_unless_whole(Arc::clone(&share), &context.file_calls) {
                 active.attach_share(share);
             } else {
                 active.add_peers(&[self.own_address()]);
@@ -334,6 +369,7 @@ impl Engine {
         let downloads = std::mem::take(&mut *lock(&self.downloads));
         let downloads: Vec<_> = downloads.iter().filter_map(Weak::upgrade).collect();
         self.context.shares.close_all();
+        self.context.watch.stop();
         self.workers.stop();
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {

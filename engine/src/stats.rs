@@ -2,12 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::proto::manifest::FileKey;
+use crate::proto::manifest::{FileKey, Manifest};
 use crate::proto::units::PieceCount;
 use crate::proto::{DisconnectReason, PeerTroubleKind, PeerTroubles};
 use crate::storage::error::{describe_lack, describe_quota};
+use crate::storage::fingerprint::Fingerprint;
+
+/// Reads the manifest of a shared file, when the file has to be hashed again; `None`: it cannot be read now.
+pub type ManifestLoader = Arc<dyn Fn() -> Option<Arc<Manifest>> + Send + Sync>;
 
 /// A file that this node serves.
 #[derive(Clone, Debug)]
@@ -24,6 +29,11 @@ pub struct ShareStatus {
     pub consumers: usize,
     /// How the source file differs from what was hashed, if it does; then nothing is served.
     pub source_change: Option<String>,
+    /// Why the file cannot be read now, if so. It is served again by itself.
+    pub trouble: Option<String>,
+    /// Of the file with the content that was hashed; `None` for a partial file. It changes when the file was hashed again
+    /// because its attributes had changed.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Figures of sends that avoided the kernel's copy or tried to. Other sends are not counted.

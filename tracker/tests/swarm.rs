@@ -209,7 +209,7 @@ fn a_request_that_names_content_counts_for_that_content_alone() {
         assert_eq!(bob.code(command, args), "other_content", "{command}");
     }
     assert_eq!(listed(&mut alice)[0]["seeders"], 1);
-    // What the request names counts, whatever the node asked for before.
+    // The content that the request names counts, also where the node asked for other content before.
     for (command, args) in requests(2) {
         bob.ok(command, args);
     }
@@ -291,6 +291,27 @@ fn tickets_name_the_key_of_the_request() {
     let other = bob.ok("get_peers", file_with("f", "peer_key", json!("cd".repeat(32))));
     assert_eq!(granted(&other).peer_key.0, [0xCD; 32]);
     assert_eq!(bob.code("get_peers", file_with("f", "peer_key", json!("cd"))), "bad_request");
+}
+
+#[test]
+fn a_node_that_listens_only_after_its_login_is_listed_with_its_key() {
+    let tracker = Tracker::start();
+    let (mut alice, _) = two_members(&tracker);
+    alice.upload("g", "f", &[1]);
+    let mut carol = tracker.connect();
+    carol.ok("create_user", json!({"user_id": "carol", "passwd": "secret"}));
+    carol.peer_key = Some("ab".repeat(32));
+    carol.log_in("carol");
+    carol.ok("join_group", json!({"group_id": "g"}));
+    // Only now does carol's node listen.
+    carol.sender_port = Some(5_003);
+    carol.ok("ping", json!({}));
+    carol.ok("list_groups", json!({}));
+    carol.ok("download_file", file_with("f", "peer_key", json!("ab".repeat(32))));
+    carol.ok("download_confirm", file("f"));
+    let peers = alice.ok("get_peers", file("f"))["peers"].clone();
+    assert_eq!(peers.as_array().unwrap().len(), 1, "{peers}");
+    assert_eq!((&peers[0]["port"], &peers[0]["peer_key"]), (&json!(5_003), &json!("ab".repeat(32))));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The heartbeat: tells the trackers every few seconds that this node is there, and where it listens; learns
 //! whether they ended shares of it; and withdraws shares whose files have changed.
 //!
-//! Always true: a node that does not listen sends no heartbeat, so that no peer is sent to it.
+//! Always true: a node that does not listen sends no heartbeat, so that no peer is sent to it. The thread calls
+//! no filesystem but that of the state directory.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use tracker::api::answers::PingAnswer;
 use tracker::api::request::Command;
 
-use super::shares::{Shares, announce_again, withdraw_changed_files};
+use super::shares::{Shares, announce_again, record_new_fingerprints, withdraw_changed_files};
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
@@ -28,6 +29,7 @@ pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<(), ClientFault> {
             let mut checked = None;
             loop {
                 withdraw_changed_files(&shares, &mut withdrawn);
+                record_new_fingerprints(&shares);
                 was_lost = send_heartbeat(&shares, was_lost, &mut checked);
                 let pause_ms = if was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
                 if shares.core.shutdown.wait_timeout(Duration::from_millis(pause_ms)) {

@@ -3,11 +3,14 @@
 //!
 //! Always true: one thread does this, so that nothing is resumed twice. It sleeps until it is woken when no
 //! work is left; else for a pause that doubles. A download whose destination has a file is resumed by a
-//! second thread, since comparing that file may take hours.
+//! second thread, since comparing that file may take hours. A filesystem that does not answer holds up only
+//! its own shares and downloads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use engine::storage::filesystem_threads::{FilesystemId, FilesystemThreads, NoAnswer};
 
 use super::disk::records::DownloadRecord;
 use super::downloads::{Downloads, is_destination_occupied};
@@ -20,6 +23,8 @@ use crate::limits;
 pub(super) struct NodeRecovery {
     downloads: Arc<Downloads>,
     is_started: AtomicBool,
+    /// Threads that look at destinations, whose filesystems may never answer.
+    file_calls: FilesystemThreads,
     /// Whether the thread that compares runs.
     is_comparing: Arc<AtomicBool>,
 }
@@ -27,7 +32,12 @@ pub(super) struct NodeRecovery {
 impl NodeRecovery {
     /// A recovery that has not started.
     pub(super) fn new(downloads: Arc<Downloads>) -> NodeRecovery {
-        NodeRecovery { downloads, is_started: AtomicBool::new(false), is_comparing: Arc::default() }
+        NodeRecovery {
+            downloads,
+            is_started: AtomicBool::new(false),
+            file_calls: FilesystemThreads::new("destination", 1),
+            is_comparing: Arc::default(),
+        }
     }
 
     /// Starts the thread, or wakes it. Downloads are resumed too once `includes_downloads` was given: the
@@ -77,10 +87,20 @@ impl NodeRecovery {
     }
 
     fn resume_downloads(&self, user: &str) -> PendingWork {
-        let resumable = self.downloads.resumable(user).into_iter();
-        let (long, short): (Vec<DownloadRecord>, Vec<DownloadRecord>) =
-            resumable.partition(is_destination_occupied);
-        let pending = resume_each(&self.downloads, user, &short);
+        let (mut long, mut short) = (Vec::new(), Vec::new());
+        let mut pending = PendingWork::Nothing;
+        for record in self.downloads.resumable(user) {
+            let (place, examined) = (FilesystemId::of_directory(&record.destination), record.clone());
+            match self.file_calls.call(place, move || is_destination_occupied(&examined)) {
+                Ok(true) => long.push(record),
+                Ok(false) => short.push(record),
+                Err(NoAnswer) => {
+                    self.downloads.note_no_answer(&record);
+                    pending = PendingWork::Retry;
+                }
+            }
+        }
+        let pending = pending.max(resume_each(&self.downloads, user, &short));
         if long.is_empty() { pending } else { pending.max(self.start_comparing(user, long)) }
     }
 

@@ -201,7 +201,7 @@ pub(crate) fn share_row(status: &ShareStatus) -> ShareRow {
         pieces: status.pieces.0,
         sent_bytes: status.sent_bytes,
         consumers: status.consumers,
-        changed: status.source_change.clone(),
+        changed: status.source_change.clone().or_else(|| status.trouble.clone()),
     }
 }
 

@@ -126,8 +126,8 @@ impl NodeRuntime {
     }
 }
 
-/// Raises the soft limit of open files to the hard one: each share holds a descriptor. The usual soft limit
-/// of 1,024 is for programs that use `select`.
+/// Raises the soft limit of open files to the hard one: each connection and each file that is being fetched or
+/// served holds a descriptor. The usual soft limit of 1,024 is for programs that use `select`.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {

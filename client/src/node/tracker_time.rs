@@ -6,7 +6,7 @@
 use engine::proto::ticket::{TrackerClock, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::ClockReading;
+use crate::clock::MachineTime;
 
 /// The time that a tracker told, and when. Kept in the state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +21,13 @@ pub(crate) struct ToldTime {
 
 impl ToldTime {
     /// A time that a tracker has just told.
-    pub(crate) fn new(server_time: u64, now: ClockReading) -> ToldTime {
+    pub(crate) fn new(server_time: u64, now: MachineTime) -> ToldTime {
         ToldTime { server_time, boot_s: now.boot_s, boot_id: now.boot_id }
     }
 }
 
 /// The trackers' time now. `told` is what one told last, also to an earlier process.
-pub(crate) fn tracker_time(told: Option<&ToldTime>, now: &ClockReading) -> UnixSeconds {
+pub(crate) fn tracker_time(told: Option<&ToldTime>, now: &MachineTime) -> UnixSeconds {
     match told {
         None => UnixSeconds(now.wall_s),
         Some(told) if told.boot_id == now.boot_id => {
@@ -41,8 +41,8 @@ pub(crate) fn tracker_time(told: Option<&ToldTime>, now: &ClockReading) -> UnixS
 mod tests {
     use super::*;
 
-    fn reading(wall_s: u64, boot_s: u64, boot_id: &str) -> ClockReading {
-        ClockReading { wall_s, boot_s, boot_id: boot_id.into() }
+    fn reading(wall_s: u64, boot_s: u64, boot_id: &str) -> MachineTime {
+        MachineTime { wall_s, boot_s, boot_id: boot_id.into() }
     }
 
     #[test]

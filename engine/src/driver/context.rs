@@ -9,9 +9,9 @@ use super::backend::IoKind;
 use super::buffers::ReceiveBuffers;
 use super::clock::{self, EngineClock};
 use super::flush::Flusher;
-use super::limits::OTHER_VERSIONS_LOGGED;
+use super::limits::{FILE_CALL_THREADS, OTHER_VERSIONS_LOGGED, VERIFY_THREADS};
 use super::rate_limiter::RateLimiter;
-use super::shares::ShareTable;
+use super::share_table::{ShareTable, WatchSignal};
 use super::slots::ConnectionSlots;
 use super::stall::WorkerStalls;
 use super::threads::WorkThreads;
@@ -21,6 +21,7 @@ use crate::hash::Hasher;
 use crate::lock::{lock, read, write};
 use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
 use crate::proto::ticket::{Nonce, SecretKey, TrackerClock, TrackerKey, UnixSeconds};
+use crate::storage::filesystem_threads::FilesystemThreads;
 use crate::storage::prefault::PrefaultPool;
 
 /// What all workers of a node share.
@@ -39,6 +40,12 @@ pub(crate) struct NodeContext {
     pub(crate) threads: WorkThreads,
     pub(crate) stalls: WorkerStalls,
     pub(crate) shares: ShareTable,
+    /// Wakes the thread that watches the shares.
+    pub(crate) watch: WatchSignal,
+    /// Threads that look at files and open them.
+    pub(crate) file_calls: FilesystemThreads,
+    /// Threads that hash shared files again.
+    pub(crate) verifiers: FilesystemThreads,
     /// Of connections that fetch.
     pub(crate) fetch_slots: ConnectionSlots,
     /// Of connections that serve.
@@ -77,6 +84,9 @@ impl NodeContext {
             threads: WorkThreads::default(),
             stalls: WorkerStalls::default(),
             shares: ShareTable::default(),
+            watch: WatchSignal::default(),
+            file_calls: FilesystemThreads::new("file", FILE_CALL_THREADS),
+            verifiers: FilesystemThreads::new("verify", VERIFY_THREADS),
             fetch_slots: ConnectionSlots::new(CONSUMER_CONNECTIONS_MAX),
             serve_slots: ConnectionSlots::new(PROVIDER_CONNECTIONS_MAX),
             handshake_slots: ConnectionSlots::new(UNAUTHENTICATED_MAX),

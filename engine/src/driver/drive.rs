@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::checks::{start_examination, start_recheck};
 use super::download::{ActiveDownload, DriveStep};
-use super::finish::finish_download;
+use super::finish::{fail_download, finish_download};
 use super::flush::is_flush_due;
 use super::jobs::{EngineWorkers, WorkerJob};
 use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS, EXAMINE_EVERY_MS};
+use super::shares::Share;
 use super::worker_state::WorkerState;
 use crate::proto::DisconnectReason;
 use crate::proto::units::PIECE_BYTES;
@@ -42,14 +43,15 @@ pub(crate) async fn drive_download(
                 let context = &worker.context;
                 if let Err(error) = start_recheck(&download, pieces, context.hasher, &context.threads) {
                     let failure = DownloadFailure::Io(format!("no thread to check the file with: {error}"));
-                    return download.enter_phase(DownloadPhase::Failed(failure));
+                    return fail_download(context, &download, failure);
                 }
             }
             DriveStep::Cancelled => return cancel_download(&worker, &download),
-            DriveStep::Failed(failure) => return fail_download(&worker, &download, failure),
+            DriveStep::Failed(failure) => return fail_download(&worker.context, &download, failure),
         }
         if let Some(share) = download.share() {
             share.wake_listeners();
+            discard_lost_pieces(&download, &share);
         }
         if download.storage_wait().is_none() {
             disk_retry_at = None;
@@ -70,6 +72,22 @@ pub(crate) async fn drive_download(
             worker.context.flusher.submit(&download);
         }
         let _ = tokio::time::timeout(Duration::from_millis(DRIVE_POLL_MS), download.wake.notified()).await;
+    }
+}
+
+/// Fetches pieces again that were found to be wrong after a consumer had complained.
+fn discard_lost_pieces(download: &ActiveDownload, share: &Share) {
+    let lost = share.take_lost();
+    if lost.is_empty() {
+        return;
+    }
+    if download.discard_pieces(&lost) {
+        let (pieces, file) = (lost.len(), &download.key);
+        tracing::warn!(pieces, %file, "pieces of the partial file were changed by another program; fetching them again");
+        lost.iter().for_each(|index| download.journal.note_missing(*index));
+    } else {
+        // Not while a piece is being verified.
+        share.add_lost(lost);
     }
 }
 
@@ -95,19 +113,6 @@ fn retry_disk(worker: &WorkerState, download: &Arc<ActiveDownload>) {
     } else if has_space {
         download.storage_recovered();
     }
-}
-
-fn fail_download(worker: &WorkerState, download: &ActiveDownload, failure: DownloadFailure) {
-    // Of a file without a name, or of content that is withdrawn, nothing is served.
-    if matches!(failure, DownloadFailure::FileLost { .. } | DownloadFailure::Withdrawn { .. }) {
-        download.share().iter().for_each(|share| worker.context.shares.remove_if_current(share));
-    }
-    if matches!(failure, DownloadFailure::FileLost { .. })
-        && let Err(error) = download.journal.remove()
-    {
-        tracing::debug!(%error, "cannot remove the record of a partial file that is lost");
-    }
-    download.enter_phase(DownloadPhase::Failed(failure));
 }
 
 fn cancel_download(worker: &WorkerState, download: &ActiveDownload) {

@@ -11,13 +11,14 @@ use tokio::sync::oneshot;
 use super::context::NodeContext;
 use super::download::ActiveDownload;
 use super::flush::record_download;
+use super::share_file::{ShareFile, WholeFile};
 use super::shares::Share;
 use super::threads::WorkKind;
 use crate::hash::{FileHash, Hasher};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::manifest::FileProof;
 use crate::proto::units::{Digest, PIECE_BYTES};
-use crate::stats::{DownloadFailure, DownloadPhase};
+use crate::stats::{DownloadFailure, DownloadPhase, ManifestLoader};
 use crate::storage::error::{StorageError, StorageErrorKind};
 use crate::storage::source::Source;
 
@@ -43,8 +44,21 @@ pub(super) async fn finish_download(
         },
         Err(error) => format!("no thread to finish the download with: {error}"),
     };
-    download.enter_phase(DownloadPhase::Failed(DownloadFailure::Io(failure)));
+    fail_download(context, download, DownloadFailure::Io(failure));
     true
+}
+
+/// Ends a download that cannot succeed: its pieces are served no more.
+pub(super) fn fail_download(context: &NodeContext, download: &ActiveDownload, failure: DownloadFailure) {
+    if let Some(share) = download.share() {
+        context.shares.remove_if_current(&share);
+    }
+    if matches!(failure, DownloadFailure::FileLost { .. })
+        && let Err(error) = download.journal.remove()
+    {
+        tracing::debug!(%error, "cannot remove the record of a partial file that is lost");
+    }
+    download.enter_phase(DownloadPhase::Failed(failure));
 }
 
 /// Takes the last steps and enters the phase in which they end. `false`: they are postponed. Blocks.
@@ -61,10 +75,7 @@ fn run_last_steps(context: &NodeContext, download: &ActiveDownload, is_unverifie
         }
         Ok(FinishOutcome::Postponed) => return false,
         Err(failure) => {
-            if let (Some(share), DownloadFailure::FalseManifest { .. }) = (download.share(), &failure) {
-                context.shares.remove_if_current(&share);
-            }
-            download.enter_phase(DownloadPhase::Failed(failure));
+            fail_download(context, download, failure);
         }
     }
     true
@@ -190,8 +201,19 @@ fn serve_whole_file(context: &NodeContext, download: &ActiveDownload, source: So
     let geometry = download.with_transfer(|transfer, _| transfer.geometry());
     let held = Bitfield::full(geometry.pieces());
     let content = download.manifest.proof().id();
-    let share = Arc::new(Share::new(download.key.clone(), content, geometry, source, held));
-    if !context.shares.insert_unless_whole(share) {
+    let Some(fingerprint) = source.fingerprint() else { return };
+    let file = WholeFile::new(source.path().to_owned(), fingerprint);
+    // Closed before the file is served: it is opened again when a consumer needs it.
+    drop(source);
+    if let Some(share) = download.share().filter(|share| context.shares.is_current(share)) {
+        share.set_complete(file);
+        return;
+    }
+    let file = ShareFile::Whole(file);
+    let manifest = Arc::clone(&download.manifest);
+    let loader: ManifestLoader = Arc::new(move || Some(Arc::clone(&manifest)));
+    let share = Arc::new(Share::new(download.key.clone(), content, geometry, (file, loader), held));
+    if !context.shares.insert_unless_whole(share, &context.file_calls) {
         tracing::debug!(file = %download.key, "another copy of the file is served already");
     }
 }

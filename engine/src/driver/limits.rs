@@ -63,6 +63,34 @@ pub(crate) const WRITEBACKS_WAITING_MAX: usize = FLUSH_QUEUE_MAX / 2;
 /// A write that takes this long is reported as what the download waits for, in milliseconds.
 pub(crate) const SLOW_WRITE_MS: u64 = 5_000;
 
+// Shares
+
+/// How often the file of a share that no consumer fetches from is examined, in milliseconds.
+pub(crate) const SOURCE_IDLE_CHECK_MS: u64 = 5_000;
+
+/// How long a file stays open after its last consumer has gone, in milliseconds: consumers come back in seconds.
+pub(crate) const SOURCE_IDLE_MS: u64 = 5_000;
+
+/// How long a consumer waits for the file to be opened, in milliseconds: less than its own handshake timeout.
+pub(crate) const OPEN_WAIT_MS: u64 = 4_000;
+
+/// How long an examination takes before the file's filesystem counts as one that does not answer, in milliseconds: examining
+/// all shares of a slow disk takes less.
+pub(crate) const NO_ANSWER_MS: u64 = 5_000;
+
+/// Least time from one verification of a shared file to the next, in milliseconds: consumers must not keep a disk busy by
+/// claiming that pieces were wrong.
+pub(crate) const VERIFY_AGAIN_MS: u64 = 10_000;
+
+/// Pieces that are hashed again at once because a consumer claims that one was wrong: the last that it was sent, 256 MiB.
+pub(crate) const VERIFIED_AGAIN_MAX: usize = 512;
+
+/// Threads for looking at and opening files, for each filesystem: one that opens need not wait for one that looks at many.
+pub(crate) const FILE_CALL_THREADS: usize = 2;
+
+/// Threads that hash shared files again, for each filesystem: disks read no faster for more.
+pub(crate) const VERIFY_THREADS: usize = 1;
+
 // Downloads, workers and connections
 
 /// Downloads of one node: more than the client starts, so that the client's limit is the one that users meet.

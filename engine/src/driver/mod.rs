@@ -8,6 +8,7 @@
 //!        │                    finish        last steps of a download      ┐
 //!        │                    checks        the partial file, zero pieces ├ threads of their own
 //!        │                    flush, rewrite   durability, records        ┘
+//!        │                    share_verify  watches shared files, hashes doubted ones again
 //!        └─ worker_state: one worker's connections       context: what all workers share
 //! ```
 //!
@@ -33,6 +34,10 @@ mod rate_limiter;
 mod receive;
 mod rewrite;
 mod send_piece;
+mod share_file;
+mod share_table;
+mod share_verify;
+mod share_watch;
 mod shares;
 mod slots;
 mod socket_options;
@@ -46,11 +51,14 @@ mod zero_copy;
 
 pub(crate) use backend::IoKind;
 pub(crate) use checks::{start_check, start_zero_pieces};
+pub(crate) use clock::EngineClock;
 pub(crate) use context::NodeContext;
 pub(crate) use download::{ActiveDownload, open_files};
 pub(crate) use flush::record_on_stop;
 pub(crate) use jobs::{EngineWorkers, WorkerJob, WorkerMessage};
 pub(crate) use limits::{DOWNLOADS_MAX, WORKER_JOBS_MAX};
+pub(crate) use share_file::{ServedSource, ShareFile, WholeFile, no_answer_error};
+pub(crate) use share_verify::start_watch;
 pub(crate) use shares::Share;
 pub(crate) use socket_options::listen_on;
 pub(crate) use worker::{WorkerStart, start_worker};

@@ -1,6 +1,7 @@
 //! A connection that serves: greet, check the ticket, then two tasks, one that reads requests and one that sends pieces.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,9 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::limits::{GOODBYE_MS, HAVE_EVERY_MS, REQUESTS_READ_BYTES};
+use super::limits::{GOODBYE_MS, HAVE_EVERY_MS, REQUESTS_READ_BYTES, VERIFIED_AGAIN_MAX};
 use super::receive::{FrameReceiver, ReceiveError};
 use super::send_piece::{CloseSignal, reject_reason, send_piece};
+use super::share_file::ServedSource;
 use super::shares::{ConsumerAdmission, Share};
 use super::stream::PeerStream;
 use super::worker_state::{StreamDeadline, WorkerState};
@@ -25,7 +27,7 @@ use crate::proto::manifest::{FileKey, FileName};
 use crate::proto::session::{self, PieceAnswer, ProviderSession, Violation};
 use crate::proto::ticket::{self, Nonce};
 use crate::proto::time::Moment;
-use crate::proto::units::PieceRange;
+use crate::proto::units::{PieceIndex, PieceRange};
 
 /// Why a connection that serves has ended.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,9 @@ async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> 
         Ok(admitted) => admitted,
         Err(code) => return refuse_consumer(stream, code).await,
     };
+    let Ok(source) = admitted.share.open(&context.file_calls).await else {
+        return refuse_consumer(stream, RefusedCode::Busy).await;
+    };
     let mut cursor = HaveCursor { told_count: admitted.share.gained_count(), due: Moment::default() };
     let bitfield = admitted.share.with_held(Bitfield::to_bytes);
     let signature = ticket::sign_opened(&context.secret, admitted.consumer_nonce);
@@ -88,6 +93,8 @@ async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> 
     let connection = Rc::new(ServingConnection {
         session: RefCell::new(admitted.session),
         share: admitted.share,
+        source,
+        recently_sent: RefCell::default(),
         wake: Arc::new(Notify::new()),
         close_signal: CloseSignal::default(),
         has_told_change: Cell::new(false),
@@ -104,6 +111,12 @@ async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> 
         }
     });
     let read = read_requests(&mut receiver, &connection).await;
+    if let Ok(ByeCode::BadPiece) = read {
+        // The file here may be what is wrong.
+        connection.share.doubt_pieces(connection.recently_sent.take());
+        context.watch.wake();
+    }
+    let read = read.map(drop);
     let mut deadline = None;
     match &read {
         Err(ServeError::Violation(_) | ServeError::Receive(ReceiveError::Codec(_))) => {
@@ -200,6 +213,10 @@ async fn send_message(stream: &PeerStream, message: &Message) -> io::Result<()> 
 struct ServingConnection {
     session: RefCell<ProviderSession>,
     share: Arc<Share>,
+    /// `None`: the file of the share has changed.
+    source: Option<Arc<ServedSource>>,
+    /// The last pieces that were sent, at most [`VERIFIED_AGAIN_MAX`].
+    recently_sent: RefCell<VecDeque<PieceIndex>>,
     /// Wakes the writing task.
     wake: Arc<Notify>,
     close_signal: CloseSignal,
@@ -209,6 +226,24 @@ struct ServingConnection {
     goodbye: Cell<Option<ByeCode>>,
 }
 
+impl ServingConnection {
+    fn note_sent(&self, index: PieceIndex) {
+        let mut recent = self.recently_sent.borrow_mut();
+        if recent.len() >= VERIFIED_AGAIN_MAX {
+            recent.pop_front();
+        }
+        recent.push_back(index);
+    }
+
+    /// Why no piece may be sent now, if so.
+    fn reject_reason(&self) -> Option<RejectCode> {
+        match &self.source {
+            Some(source) => reject_reason(&self.share, source),
+            None => Some(RejectCode::SourceChanged),
+        }
+    }
+}
+
 /// Which gained pieces the consumer was told of.
 struct HaveCursor {
     told_count: usize,
@@ -216,15 +251,16 @@ struct HaveCursor {
     due: Moment,
 }
 
+/// Reads requests until the consumer says goodbye; returns why it does.
 async fn read_requests(
     receiver: &mut FrameReceiver,
     connection: &ServingConnection,
-) -> Result<(), ServeError> {
+) -> Result<ByeCode, ServeError> {
     loop {
         let message = receiver.read_message(FRAME_MAX_BYTES).await?;
         let bye = connection.session.borrow_mut().handle_message(&message)?;
-        if bye.is_some() {
-            return Ok(());
+        if let Some(code) = bye {
+            return Ok(code);
         }
         connection.wake.notify_one();
     }
@@ -243,8 +279,10 @@ async fn write_answers(
             let rejected = match answer {
                 PieceAnswer::Reject(index, code) => Some((index, code)),
                 PieceAnswer::Piece(index) => {
+                    let source = connection.source.as_ref().expect("without a source each piece is rejected");
                     let (share, close_signal) = (&connection.share, &connection.close_signal);
-                    let rejected = send_piece(worker, stream, share, close_signal, index).await?;
+                    let rejected = send_piece(worker, stream, (share, source), close_signal, index).await?;
+                    connection.note_sent(index);
                     rejected.map(|code| (index, code))
                 }
             };
@@ -278,7 +316,7 @@ fn next_answer(worker: &WorkerState, connection: &ServingConnection) -> Option<P
     let answer =
         share.with_held(|held| session.next_answer(held, &history, worker.context.tracker_time()))?;
     match answer {
-        PieceAnswer::Piece(index) => Some(match reject_reason(worker, share) {
+        PieceAnswer::Piece(index) => Some(match connection.reject_reason() {
             Some(code) => PieceAnswer::Reject(index, code),
             None => {
                 share.count_chosen(index);

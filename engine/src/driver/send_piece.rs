@@ -30,7 +30,7 @@ use crate::mem::window::SendPart;
 use crate::proto::codec;
 use crate::proto::frame::{Message, RejectCode};
 use crate::proto::units::PieceIndex;
-use crate::storage::source::SourceWindow;
+use crate::storage::source::{Source, SourceWindow};
 
 /// Tells a connection's writing task that the reading task has ended. Only one task may wait for it.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl CloseSignal {
 pub(crate) async fn send_piece(
     worker: &WorkerState,
     stream: &PeerStream,
-    share: &Share,
+    (share, source): (&Share, &Source),
     close_signal: &CloseSignal,
     index: PieceIndex,
 ) -> io::Result<Option<RejectCode>> {
@@ -78,7 +78,7 @@ pub(crate) async fn send_piece(
     while at < end {
         let has_slot = queue.wait_for_slot().await;
         let max_bytes = if has_slot { limiter.max_send_bytes() } else { TRICKLE_BYTES };
-        let next = end.min(at.saturating_add(max_bytes.min(share.source().max_window_bytes())));
+        let next = end.min(at.saturating_add(max_bytes.min(source.max_window_bytes())));
         let wait_ms = limiter.reserve(next - at);
         // Trickled bytes are booked too, but only holders of a slot wait for a booking.
         if close_signal.is_closed() || (has_slot && wait_ms > 0 && close_signal.closes_within(wait_ms).await)
@@ -86,13 +86,13 @@ pub(crate) async fn send_piece(
             limiter.refund(next - at);
             return Ok(None);
         }
-        let loaded = load_window(worker, share.source().window(at..next)).await;
+        let loaded = load_window(worker, source.window(at..next)).await;
         if let Err(error) = &loaded {
             tracing::debug!(%error, piece = %index, "cannot read a piece of the source");
-            share.set_source_changed(share.source().mark_unreadable(error).to_string());
+            share.set_source_changed(source.mark_unreadable(error).change);
         }
         // Checked again, because the waits may have been long since the piece was chosen.
-        match reject_reason(worker, share) {
+        match reject_reason(share, source) {
             Some(code) if head.is_some() => {
                 limiter.refund(next - at);
                 return Ok(Some(code));
@@ -113,7 +113,7 @@ pub(crate) async fn send_piece(
         if let Err(error) = &sent
             && error.raw_os_error() == Some(libc::EFAULT)
         {
-            share.set_source_changed(share.source().mark_unreadable(error).to_string());
+            share.set_source_changed(source.mark_unreadable(error).change);
         }
         sent?;
         at = next;
@@ -121,10 +121,10 @@ pub(crate) async fn send_piece(
     Ok(None)
 }
 
-/// Why no piece of this share may be sent now, if so.
-pub(crate) fn reject_reason(worker: &WorkerState, share: &Share) -> Option<RejectCode> {
-    if let Err(changed) = share.source().check(worker.context.clock.now().ms()) {
-        share.set_source_changed(changed.to_string());
+/// Why no piece of this share may be sent now, if so. Calls no filesystem: another thread watches the file.
+pub(crate) fn reject_reason(share: &Share, source: &Source) -> Option<RejectCode> {
+    if let Err(changed) = source.check_remembered() {
+        share.set_source_changed(changed.change);
     }
     if share.source_change().is_some() {
         Some(RejectCode::SourceChanged)

@@ -1,15 +1,18 @@
-//! The files that this node serves: whole ones, and what it holds of those that it downloads.
+//! A file that this node serves: a whole one, or what it holds of one that it downloads.
 //!
 //! Invariants: a piece counts as held only after it was verified and written; a share that was closed, or whose source has
-//! changed, never starts another piece; no file is looked at under the lock of the table, since a filesystem that hangs would
-//! stop every connection.
+//! changed, never starts another piece; no function here waits for a filesystem, except where it says that it blocks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
+use super::limits::OPEN_WAIT_MS;
+use super::share_file::{FileState, ServedSource, ShareFile, WholeFile};
+use super::share_watch::{Doubt, ShareWatch};
 use crate::lock::{lock, read, write};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
@@ -18,16 +21,18 @@ use crate::proto::manifest::FileKey;
 use crate::proto::steering::UploadHistory;
 use crate::proto::ticket::PeerKey;
 use crate::proto::units::{Digest, PieceIndex};
-use crate::stats::ShareStatus;
-use crate::storage::source::Source;
+use crate::stats::{ManifestLoader, ShareStatus};
+use crate::storage::error::{SourceChange, SourceChangedError};
+use crate::storage::filesystem_threads::{FilesystemThreads, NoAnswer};
 
 /// A file that is served.
-#[derive(Debug)]
 pub(crate) struct Share {
     key: FileKey,
     content_id: Digest,
     geometry: Geometry,
-    source: Source,
+    /// The partial file of a download, until that has finished it.
+    file: RwLock<Arc<ShareFile>>,
+    manifest: Mutex<ManifestLoader>,
     held: RwLock<Bitfield>,
     /// Pieces gained since the share began, in order. Each connection remembers how many it has told.
     gained: Mutex<Vec<PieceIndex>>,
@@ -41,22 +46,32 @@ pub(crate) struct Share {
     is_closed: AtomicBool,
     /// How the source has changed, if it has.
     change: OnceLock<String>,
+    watch: Mutex<ShareWatch>,
+    /// Pieces of a partial file that are not what was verified; the download has not been told yet.
+    lost: Mutex<Vec<PieceIndex>>,
+}
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Share").field("key", &self.key).field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl Share {
-    /// A share of the pieces `held` of `source`.
+    /// A share of the pieces `held` of a file.
     pub(crate) fn new(
         key: FileKey,
         content_id: Digest,
         geometry: Geometry,
-        source: Source,
+        (file, manifest): (ShareFile, ManifestLoader),
         held: Bitfield,
     ) -> Share {
         Share {
             key,
             content_id,
             geometry,
-            source,
+            file: RwLock::new(Arc::new(file)),
+            manifest: Mutex::new(manifest),
             sent: held.pieces().indices().map(|_| AtomicU16::new(0)).collect(),
             held: RwLock::new(held),
             gained: Mutex::default(),
@@ -66,7 +81,14 @@ impl Share {
             listeners: Mutex::default(),
             is_closed: AtomicBool::new(false),
             change: OnceLock::new(),
+            watch: Mutex::default(),
+            lost: Mutex::default(),
         }
+    }
+
+    /// The tracker's name of the file.
+    pub(crate) fn key(&self) -> &FileKey {
+        &self.key
     }
 
     /// The digest that names the content in tickets.
@@ -78,8 +100,24 @@ impl Share {
         self.geometry
     }
 
-    pub(crate) fn source(&self) -> &Source {
-        &self.source
+    /// The file as it is now.
+    pub(crate) fn file(&self) -> Arc<ShareFile> {
+        Arc::clone(&read(&self.file))
+    }
+
+    /// The partial file is complete, and has its final name. Consumers are served on from what is open.
+    pub(crate) fn set_complete(&self, file: WholeFile) {
+        *write(&self.file) = Arc::new(ShareFile::Whole(file));
+    }
+
+    /// What reads the manifest of the file.
+    pub(crate) fn manifest(&self) -> ManifestLoader {
+        ManifestLoader::clone(&lock(&self.manifest))
+    }
+
+    /// From now on the manifest is read by `loader`.
+    pub(crate) fn set_manifest(&self, loader: ManifestLoader) {
+        *lock(&self.manifest) = loader;
     }
 
     /// Calls `look` with the pieces that can be served.
@@ -105,7 +143,8 @@ impl Share {
     /// Pieces gained after the first `told_count`, which is updated, in ascending order.
     pub(crate) fn gained_since(&self, told_count: &mut usize) -> Vec<PieceIndex> {
         let gained = lock(&self.gained);
-        let mut pieces = gained[*told_count..].to_vec();
+        // There are fewer after the whole file was doubted; consumers that were told before ask again by themselves.
+        let mut pieces = gained[gained.len().min(*told_count)..].to_vec();
         *told_count = gained.len();
         pieces.sort_unstable();
         // A piece that was lost and gained again is told once.
@@ -174,8 +213,9 @@ impl Share {
     }
 
     /// The source is no longer what was hashed: nothing more is served.
-    pub(crate) fn set_source_changed(&self, change: String) {
-        if self.change.set(change).is_ok() {
+    pub(crate) fn set_source_changed(&self, change: SourceChange) {
+        let path = self.file().path().to_owned();
+        if self.change.set(SourceChangedError { path, change }.to_string()).is_ok() {
             let (file, change) = (&self.key, self.source_change());
             tracing::warn!(%file, change, "the source file has changed; it is no longer served");
             self.wake_listeners();
@@ -187,14 +227,153 @@ impl Share {
         self.change.get().map(String::as_str)
     }
 
-    /// Whether all of `content_id` is served here and its file is unchanged now.
-    fn is_whole_unchanged(&self, content_id: Digest) -> bool {
-        let is_whole =
-            self.content_id == content_id && !self.is_closed() && self.with_held(Bitfield::is_full);
-        is_whole && self.source_change().is_none() && self.source.check_now().is_ok()
+    /// Whether all of `content_id` is served here and its file is unchanged now. Waits for the filesystem, for a limited time.
+    pub(crate) fn is_whole_unchanged(
+        self: &Arc<Share>,
+        content_id: Digest,
+        threads: &FilesystemThreads,
+    ) -> bool {
+        let is_whole = || {
+            matches!(*self.file(), ShareFile::Whole(_))
+                && self.content_id == content_id
+                && !self.is_closed()
+                && self.source_change().is_none()
+                && self.with_held(Bitfield::is_full)
+        };
+        let share = Arc::clone(self);
+        is_whole()
+            && threads.call(self.file().filesystem(), move || share.examine()).is_ok()
+            && lock(&self.watch).trouble().is_none()
+            && is_whole()
     }
 
-    fn status(&self) -> ShareStatus {
+    /// The open file, for a consumer; opens it if needed. `None`: the file has changed, as [`Share::source_change`] says.
+    ///
+    /// # Errors
+    /// [`NoAnswer`]: it cannot be opened now; the status of the share says why.
+    pub(crate) async fn open(
+        self: &Arc<Share>,
+        threads: &FilesystemThreads,
+    ) -> Result<Option<Arc<ServedSource>>, NoAnswer> {
+        if self.source_change().is_some() {
+            return Ok(None);
+        }
+        if let Some(source) = self.file().source() {
+            return Ok(Some(source));
+        }
+        let (done, opened) = oneshot::channel();
+        let (share, own_threads) = (Arc::clone(self), threads.clone());
+        let work = move || {
+            let opened = share.file().open(&own_threads);
+            let state = if opened.is_ok() { share.file().examine() } else { FileState::Unchanged };
+            let opened = opened.map_err(|state| share.note_state(state)).ok();
+            share.note_state(state);
+            // The connection may be gone by now.
+            let _ = done.send(opened);
+        };
+        if !threads.submit(self.file().filesystem(), work) {
+            return Err(NoAnswer);
+        }
+        let opened = tokio::time::timeout(Duration::from_millis(OPEN_WAIT_MS), opened).await;
+        match opened.ok().and_then(Result::ok).flatten() {
+            _ if self.source_change().is_some() => Ok(None),
+            Some(source) => Ok(Some(source)),
+            None => Err(NoAnswer),
+        }
+    }
+
+    /// Whether the file is to be examined now; then the caller has that done by [`Share::examine`].
+    pub(crate) fn take_examination(&self, now_ms: u64) -> bool {
+        let is_open = self.file().source().is_some();
+        self.source_change().is_none() && lock(&self.watch).take_examination(now_ms, is_open)
+    }
+
+    /// An examination could not be started.
+    pub(crate) fn cancel_examination(&self) {
+        lock(&self.watch).end_examination();
+    }
+
+    /// Looks at the file. Blocks.
+    pub(crate) fn examine(&self) {
+        let state = self.file().examine();
+        lock(&self.watch).end_examination();
+        self.note_state(state);
+    }
+
+    /// Notes what was found when looking at the file.
+    pub(crate) fn note_state(&self, state: FileState) {
+        let trouble = match state {
+            FileState::Unreadable(trouble) => Some(trouble),
+            FileState::Unchanged => None,
+            FileState::Changed(change) => {
+                self.set_source_changed(change);
+                None
+            }
+            FileState::NewAttributes => {
+                self.doubt_whole();
+                None
+            }
+        };
+        lock(&self.watch).set_trouble(trouble);
+    }
+
+    /// The attributes of the file have changed, so its content may have changed too: no piece is held before it was hashed.
+    pub(crate) fn doubt_whole(&self) {
+        // The lock is held so that no verification adds pieces in between.
+        let mut watch = lock(&self.watch);
+        if watch.doubt_whole() {
+            self.withhold_pieces();
+        }
+    }
+
+    /// No piece is held until it is added again.
+    pub(crate) fn withhold_pieces(&self) {
+        *write(&self.held) = Bitfield::empty(self.geometry.pieces());
+        lock(&self.gained).clear();
+    }
+
+    /// A consumer found that a piece was wrong; `pieces` are the last that it was sent.
+    pub(crate) fn doubt_pieces(&self, pieces: impl IntoIterator<Item = PieceIndex>) {
+        lock(&self.watch).doubt_pieces(pieces);
+    }
+
+    /// What is to be verified now. The caller has that done, and calls [`Share::end_verification`].
+    pub(crate) fn take_doubt(&self, now_ms: u64) -> Option<Doubt> {
+        lock(&self.watch).take_doubt(now_ms)
+    }
+
+    /// A verification has ended; `rest` is what has to be verified later.
+    pub(crate) fn end_verification(&self, rest: Option<Doubt>) {
+        lock(&self.watch).end_verification(rest);
+    }
+
+    /// Pieces of the partial file are not what was verified. Its download learns of them by [`Share::take_lost`].
+    pub(crate) fn add_lost(&self, pieces: Vec<PieceIndex>) {
+        self.remove_pieces(&pieces);
+        lock(&self.lost).extend(pieces);
+    }
+
+    /// Pieces of the partial file that were found to be wrong since the last call.
+    pub(crate) fn take_lost(&self) -> Vec<PieceIndex> {
+        std::mem::take(&mut lock(&self.lost))
+    }
+
+    /// Closes the file when no consumer has needed it for a while.
+    pub(crate) fn close_if_idle(&self, now_ms: u64) {
+        let has_consumers = !lock(&self.consumers).is_empty();
+        self.file().close_if_idle(has_consumers, now_ms);
+    }
+
+    /// Why the file is not served now although it has not changed, in words.
+    fn trouble(&self, now_ms: u64) -> Option<String> {
+        let watch = lock(&self.watch);
+        let file = self.file();
+        let path = file.path().display();
+        let silent = |ms| format!("{path}: its filesystem has not answered for {} s", ms / 1_000);
+        watch.no_answer_ms(now_ms).map(silent).or_else(|| watch.trouble().map(str::to_owned))
+    }
+
+    pub(crate) fn status(&self, now_ms: u64) -> ShareStatus {
         ShareStatus {
             key: self.key.clone(),
             held: self.with_held(Bitfield::count),
@@ -202,12 +381,13 @@ impl Share {
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             consumers: lock(&self.consumers).values().sum(),
             source_change: self.source_change().map(str::to_owned),
+            trouble: self.trouble(now_ms),
+            fingerprint: self.file().fingerprint(),
         }
     }
 }
 
 /// One admitted connection of a consumer, until it is dropped.
-#[derive(Debug)]
 pub(crate) struct ConsumerAdmission {
     share: Arc<Share>,
     peer: PeerKey,
@@ -222,145 +402,5 @@ impl Drop for ConsumerAdmission {
                 consumers.remove(&self.peer);
             }
         }
-    }
-}
-
-/// All shares of a node.
-#[derive(Debug, Default)]
-pub(crate) struct ShareTable {
-    by_key: RwLock<BTreeMap<FileKey, Arc<Share>>>,
-}
-
-impl ShareTable {
-    /// Adds a share; one under the same key is closed.
-    pub(crate) fn insert(&self, share: Arc<Share>) {
-        let before = write(&self.by_key).insert(share.key.clone(), share);
-        if let Some(before) = before {
-            before.close();
-        }
-    }
-
-    /// Adds a share, unless the whole of the same content is served under its key already. Whether it was added.
-    pub(crate) fn insert_unless_whole(&self, share: Arc<Share>) -> bool {
-        let content_id = share.content_id;
-        self.insert_unless(share, |found| found.is_whole_unchanged(content_id))
-    }
-
-    /// Adds a share, unless the one under its key `stays`. It is called without the lock, and again when another share has
-    /// come meanwhile.
-    fn insert_unless(&self, share: Arc<Share>, stays: impl Fn(&Share) -> bool) -> bool {
-        loop {
-            let found = self.find(&share.key);
-            if found.as_deref().is_some_and(&stays) {
-                return false;
-            }
-            let mut by_key = write(&self.by_key);
-            if by_key.get(&share.key).map(Arc::as_ptr) == found.as_ref().map(Arc::as_ptr) {
-                by_key.insert(share.key.clone(), share);
-                drop(by_key);
-                found.inspect(|before| before.close());
-                return true;
-            }
-        }
-    }
-
-    /// Closes the share under a key; whether there was one.
-    pub(crate) fn remove(&self, key: &FileKey) -> bool {
-        let share = write(&self.by_key).remove(key);
-        share.map(|share| share.close()).is_some()
-    }
-
-    /// Closes this share, and removes it if it is the one under its key.
-    pub(crate) fn remove_if_current(&self, share: &Arc<Share>) {
-        let mut by_key = write(&self.by_key);
-        if by_key.get(&share.key).is_some_and(|found| Arc::ptr_eq(found, share)) {
-            by_key.remove(&share.key);
-        }
-        share.close();
-    }
-
-    /// The share under a key.
-    pub(crate) fn find(&self, key: &FileKey) -> Option<Arc<Share>> {
-        read(&self.by_key).get(key).cloned()
-    }
-
-    /// The status of each share; also checks whether its source has changed.
-    pub(crate) fn statuses(&self, now_ms: u64) -> Vec<ShareStatus> {
-        self.map_shares(|share| {
-            if let Err(changed) = share.source.check(now_ms) {
-                share.set_source_changed(changed.to_string());
-            }
-            share.status()
-        })
-    }
-
-    /// Calls `look` with each share, without the lock.
-    fn map_shares<R>(&self, look: impl Fn(&Share) -> R) -> Vec<R> {
-        let all: Vec<_> = read(&self.by_key).values().cloned().collect();
-        all.iter().map(|share| look(share)).collect()
-    }
-
-    /// Closes and removes all shares.
-    pub(crate) fn close_all(&self) {
-        let all = std::mem::take(&mut *write(&self.by_key));
-        all.values().for_each(|share| share.close());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::manifest::FileName;
-
-    fn share(path: &std::path::Path) -> Arc<Share> {
-        let key = FileKey { group: "g".into(), name: FileName::new("f").unwrap() };
-        let source = Source::open(path).unwrap();
-        let geometry = Geometry::new(source.length()).unwrap();
-        let held = Bitfield::full(geometry.pieces());
-        Arc::new(Share::new(key, Digest([1; 20]), geometry, source, held))
-    }
-
-    #[test]
-    fn files_are_looked_at_without_the_lock_of_the_table() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let (shares, served) = (ShareTable::default(), share(file.path()));
-        let is_free = || shares.by_key.try_write().is_ok();
-        shares.insert(Arc::clone(&served));
-        let asked = std::cell::Cell::new(0);
-        let stays = |_: &Share| {
-            asked.set(asked.get() + 1);
-            assert!(is_free());
-            false
-        };
-        assert!(shares.insert_unless(share(file.path()), stays));
-        assert!(served.is_closed());
-        assert_eq!((asked.get(), shares.map_shares(|_| is_free())), (1, vec![true]));
-    }
-
-    #[test]
-    fn a_share_that_came_meanwhile_is_asked_about_too() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let (shares, late) = (ShareTable::default(), share(file.path()));
-        shares.insert(share(file.path()));
-        let stays = |found: &Share| {
-            let is_late = std::ptr::eq(found, &raw const *late);
-            if !is_late {
-                shares.insert(Arc::clone(&late));
-            }
-            is_late
-        };
-        assert!(!shares.insert_unless(share(file.path()), stays));
-        assert!(Arc::ptr_eq(&shares.find(&late.key).unwrap(), &late) && !late.is_closed());
-    }
-
-    #[test]
-    fn a_whole_file_stays_and_a_truncated_one_does_not() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(9).unwrap();
-        let (shares, first) = (ShareTable::default(), share(file.path()));
-        assert!(shares.insert_unless_whole(first));
-        assert!(!shares.insert_unless_whole(share(file.path())));
-        file.as_file().set_len(8).unwrap();
-        assert!(shares.insert_unless_whole(share(file.path())));
     }
 }

@@ -169,6 +169,9 @@ pub enum StorageErrorKind {
     /// The source changed since it was opened.
     #[error("{0}")]
     Changed(SourceChange),
+    /// The filesystem has not answered in time.
+    #[error("its filesystem does not answer")]
+    NoAnswer,
     /// The file server no longer knows the file.
     #[error("the file server does not know it any more (stale file handle)")]
     Stale,
@@ -229,6 +232,7 @@ impl StorageErrorKind {
             StorageErrorKind::WrongOwner => "choose another destination",
             StorageErrorKind::FlushFailed => "remove it, check the disk and start the download again",
             StorageErrorKind::Changed(_) => "upload it again",
+            StorageErrorKind::NoAnswer => "check that disk or server, or unmount it",
             StorageErrorKind::Stale | StorageErrorKind::Disconnected(_) => {
                 "mount the filesystem again, then try again"
             }
@@ -251,6 +255,7 @@ impl StorageErrorKind {
                 | StorageErrorKind::NoThreads
                 | StorageErrorKind::FlushFailed
                 | StorageErrorKind::Stale
+                | StorageErrorKind::NoAnswer
                 | StorageErrorKind::Disconnected(_)
                 | StorageErrorKind::DiskFailed(_)
                 | StorageErrorKind::Io(_)

@@ -4,6 +4,19 @@
 /// calls.
 pub const SOURCE_CHECK_MS: u64 = 1_000;
 
+/// How long a call waits for a filesystem before that counts as one that does not answer, in milliseconds. A disk
+/// that has to spin up may take as long; callers try again.
+pub const FILESYSTEM_ANSWER_MS: u64 = 5_000;
+
+/// Work that waits for the threads of one filesystem.
+pub const FILESYSTEM_QUEUE_MAX: usize = 64;
+
+/// Threads for all filesystems of one kind of work. Only those that do not answer keep theirs.
+pub const FILESYSTEM_THREADS_MAX: usize = 64;
+
+/// How long a thread of a filesystem waits for work before it ends, in milliseconds.
+pub const LANE_IDLE_MS: u64 = 10_000;
+
 /// Most bytes of a file that is not mapped that one connection reads to send them. Each connection holds as much
 /// memory.
 pub const READ_WINDOW_BYTES: u64 = 64 * 1024;

@@ -45,6 +45,7 @@ pub mod error;
 mod file_bytes;
 mod file_identity;
 pub mod file_state;
+pub mod filesystem_threads;
 pub mod fingerprint;
 pub mod limits;
 mod memory;

@@ -272,7 +272,8 @@ impl Source {
         );
     }
 
-    fn check_remembered(&self) -> Result<(), SourceChangedError> {
+    /// As [`Source::check`], by what is remembered: no system call.
+    pub(crate) fn check_remembered(&self) -> Result<(), SourceChangedError> {
         self.record_change(self.bytes.has_failed().then_some(SourceChange::Truncated))
     }
 

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, Lines, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroUsize;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -12,15 +12,22 @@ use engine::config::{EngineConfig, IoChoice};
 use engine::proto::action::PeerAddress;
 use engine::proto::ticket::SecretKey;
 use engine::stats::ZeroCopySends;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Gid, Resource, Rlimit, Uid, getrlimit, setrlimit};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::rig::{Node, Patience, spawn};
 
-/// Environment of the child: the file to seed, the back end, the choice of zero-copy sends, the bytes that it may lock.
+/// Environment of the child: the file to seed, the back end, the choice of zero-copy sends, the bytes that it may lock, the
+/// user that it becomes.
 const CHILD_FILE: &str = "SHOAL_TEST_SEEDER_FILE";
 const CHILD_IO: &str = "SHOAL_TEST_SEEDER_IO";
 const CHILD_ZERO_COPY: &str = "SHOAL_TEST_SEEDER_ZERO_COPY";
 const CHILD_LOCKS: &str = "SHOAL_TEST_SEEDER_LOCKS";
+const CHILD_USER: &str = "SHOAL_TEST_SEEDER_USER";
+
+/// The working directory of a process. A user may enter it by this name without access to the directories above it, which
+/// may be root's alone.
+const OWN_DIRECTORY: &str = "/proc/self/cwd";
 
 /// Beginnings of the lines in which the seeder prints its port and its figures.
 const PORT: &str = "listening on port ";
@@ -64,6 +71,9 @@ fn seeder_process() {
     let Ok(path) = std::env::var(CHILD_FILE) else { return };
     let var = |name| std::env::var(name).unwrap();
     lock_at_most(&var(CHILD_LOCKS));
+    if let Ok(id) = std::env::var(CHILD_USER) {
+        become_user(id.parse().unwrap());
+    }
     let config = Node::config(SEED, var(CHILD_IO).parse::<IoChoice>().unwrap(), None);
     let zero_copy = var(CHILD_ZERO_COPY).parse().unwrap();
     let (listen, workers) = ((Ipv4Addr::UNSPECIFIED, 0).into(), NonZeroUsize::new(WORKERS));
@@ -84,6 +94,13 @@ fn lock_at_most(bytes: &str) {
     setrlimit(Resource::Memlock, Rlimit { current: Some(bytes), maximum }).unwrap();
 }
 
+/// Makes this thread, and the threads that it will start, those of an ordinary user.
+fn become_user(id: u32) {
+    set_thread_groups(&[]).unwrap();
+    set_thread_gid(Gid::from_raw(id)).unwrap();
+    set_thread_uid(Uid::from_raw(id)).unwrap();
+}
+
 /// The child process, which ends when this is dropped.
 pub(crate) struct Seeder {
     child: Child,
@@ -98,13 +115,21 @@ impl Seeder {
         if options.has_own_network {
             command.arg("--net").arg(&own);
         }
+        let (folder, name) = (path.parent().unwrap(), path.file_name().unwrap());
+        let mut seeded = path.to_owned();
         if options.is_unprivileged {
-            command.uid(UNPRIVILEGED_ID).gid(UNPRIVILEGED_ID);
+            // Its own folder is made here.
+            chown(folder, Some(UNPRIVILEGED_ID), Some(UNPRIVILEGED_ID)).unwrap();
+            command
+                .current_dir(folder)
+                .env("TMPDIR", OWN_DIRECTORY)
+                .env(CHILD_USER, UNPRIVILEGED_ID.to_string());
+            seeded = Path::new(OWN_DIRECTORY).join(name);
         }
         let bytes = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
         command
             .args(["--exact", "seeder::seeder_process", "--nocapture"])
-            .env(CHILD_FILE, path)
+            .env(CHILD_FILE, seeded)
             .env(CHILD_IO, options.io)
             .env(CHILD_ZERO_COPY, options.zero_copy)
             .env(CHILD_LOCKS, bytes(options.locks));

@@ -17,7 +17,7 @@ use rustix::fs::FallocateFlags;
 use crate::PIECE;
 use crate::leftovers;
 use crate::partial_files::{AllButLast, ending, leave_part};
-use crate::rig::{Node, bytes, durable, key, try_spawn, wait_for};
+use crate::rig::{Node, bytes, durable, key, loader, try_spawn, wait_for};
 use crate::scripted_provider::ScriptedProvider;
 
 #[test]
@@ -153,21 +153,27 @@ fn unchanged_shares_are_restored_without_hashing() {
     let (kept, manifest) = (hashed.fingerprint().to_string(), hashed.manifest().to_bytes());
     seeder.engine.stop();
     let manifest = Arc::new(Manifest::from_bytes(&manifest).unwrap());
-    again.engine.share_file(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap();
+    again.engine.share_file(key("f"), &path, &manifest, kept.parse().unwrap(), loader(&manifest)).unwrap();
     let download = leecher.fetch(&manifest, &[&again]);
     durable(&download);
     assert!(std::fs::read(leecher.path("f")).unwrap() == content);
     let fingerprint = download.fingerprint().expect("the download is durable");
-    again.engine.share_file(key("g"), &leecher.path("f"), &manifest, fingerprint).unwrap();
+    again.engine.share_file(key("g"), &leecher.path("f"), &manifest, fingerprint, loader(&manifest)).unwrap();
 
     let mut changed = content;
     changed[5] ^= 1;
     std::fs::write(&path, &changed).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(std::time::UNIX_EPOCH).unwrap();
-    let error = again.engine.share_file(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
+    let error = again
+        .engine
+        .share_file(key("f"), &path, &manifest, kept.parse().unwrap(), loader(&manifest))
+        .unwrap_err();
     assert!(matches!(error.kind, StorageErrorKind::Changed(SourceChange::Modified)), "{error}");
     std::fs::remove_file(&path).unwrap();
-    let error = again.engine.share_file(key("f"), &path, &manifest, kept.parse().unwrap()).unwrap_err();
+    let error = again
+        .engine
+        .share_file(key("f"), &path, &manifest, kept.parse().unwrap(), loader(&manifest))
+        .unwrap_err();
     assert!(matches!(error.kind, StorageErrorKind::Missing), "{error}");
 }

@@ -19,7 +19,7 @@ use engine::hash::HashKind;
 use engine::proto::action::PeerAddress;
 use engine::proto::manifest::{FileKey, FileName, Manifest};
 use engine::proto::ticket::{Grant, PeerKey, SecretKey, Ticket, UnixSeconds};
-use engine::stats::{DownloadPhase, DownloadProgress};
+use engine::stats::{DownloadPhase, DownloadProgress, ManifestLoader};
 use engine::{Download, DownloadOrder, Engine};
 
 pub(crate) use clock::{PATIENCE, Patience};
@@ -99,7 +99,8 @@ impl Node {
     pub(crate) fn share(&self, path: &Path, name: &str) -> Arc<Manifest> {
         let name = FileName::new(name).unwrap();
         let hashed = self.engine.hash_file(path, name.clone(), &|_| {}).unwrap();
-        self.engine.share_file(key(name.as_str()), path, hashed.manifest(), hashed.fingerprint()).unwrap();
+        let (manifest, fingerprint) = (hashed.manifest(), hashed.fingerprint());
+        self.engine.share_file(key(name.as_str()), path, manifest, fingerprint, loader(manifest)).unwrap();
         Arc::clone(hashed.manifest())
     }
 
@@ -129,6 +130,12 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.engine.stop();
     }
+}
+
+/// Keeps a manifest in memory.
+pub(crate) fn loader(manifest: &Arc<Manifest>) -> ManifestLoader {
+    let manifest = Arc::clone(manifest);
+    Arc::new(move || Some(Arc::clone(&manifest)))
 }
 
 pub(crate) fn key(name: &str) -> FileKey {

@@ -8,6 +8,7 @@ mod relay;
 mod rig;
 #[path = "../rig/scripted_provider.rs"]
 mod scripted_provider;
+mod watched;
 #[path = "../rig/wire.rs"]
 mod wire;
 

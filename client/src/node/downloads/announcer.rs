@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use engine::proto::bitfield::Bitfield;
 use engine::proto::limits::TICKET_LIFE_S;
+use engine::proto::manifest::Manifest;
 use engine::proto::units::PieceRange;
 use engine::stats::{DownloadFailure, DownloadPhase, WaitReason};
 use serde::de::IgnoredAny;
@@ -36,6 +37,7 @@ use crate::printable::show_path;
 struct DownloadAnnouncer {
     shares: Arc<Shares>,
     run: Arc<DownloadRun>,
+    manifest: Arc<Manifest>,
     /// The final path at the last check.
     path: PathBuf,
     schedule: AnnounceSchedule,
@@ -49,7 +51,7 @@ struct DownloadAnnouncer {
 }
 
 /// An announcer thread that waits for its run.
-pub(super) struct IdleAnnouncer(SyncSender<Arc<DownloadRun>>);
+pub(super) struct IdleAnnouncer(SyncSender<(Arc<DownloadRun>, Arc<Manifest>)>);
 
 /// Starts an announcer thread. This comes before the start of the run, because a started run must have an
 /// announcer. The thread ends if the [`IdleAnnouncer`] is dropped without a run.
@@ -61,8 +63,8 @@ pub(super) fn spawn_announcer(shares: Arc<Shares>) -> Result<IdleAnnouncer, Clie
     std::thread::Builder::new()
         .name("announcer".into())
         .spawn(move || {
-            if let Ok(run) = receiver.recv() {
-                DownloadAnnouncer::new(shares, run).run();
+            if let Ok((run, manifest)) = receiver.recv() {
+                DownloadAnnouncer::new(shares, run, manifest).run();
             }
         })
         .map(|_| IdleAnnouncer(sender))
@@ -70,21 +72,22 @@ pub(super) fn spawn_announcer(shares: Arc<Shares>) -> Result<IdleAnnouncer, Clie
 }
 
 impl IdleAnnouncer {
-    /// Gives the announcer its run.
-    pub(super) fn attach(self, run: Arc<DownloadRun>) {
+    /// Gives the announcer its run, and the manifest of the file.
+    pub(super) fn attach(self, run: Arc<DownloadRun>, manifest: Arc<Manifest>) {
         // Cannot fail: the thread waits for the run, and the channel has room for one.
-        let _ = self.0.send(run);
+        let _ = self.0.send((run, manifest));
     }
 }
 
 impl DownloadAnnouncer {
-    fn new(shares: Arc<Shares>, run: Arc<DownloadRun>) -> DownloadAnnouncer {
-        let pieces = run.manifest.pieces();
+    fn new(shares: Arc<Shares>, run: Arc<DownloadRun>, manifest: Arc<Manifest>) -> DownloadAnnouncer {
+        let pieces = manifest.pieces();
         DownloadAnnouncer {
             epoch: shares.core.trackers.status().epoch,
             shares,
             path: run.download.progress().path,
             run,
+            manifest,
             schedule: AnnounceSchedule::new(),
             started_at: clock::now(),
             gained: Bitfield::empty(pieces),
@@ -147,7 +150,7 @@ impl DownloadAnnouncer {
         core.notices.post(&format!(
             "the destination of {} was moved: it is now {}",
             self.run.key,
-            path.display()
+            show_path(path)
         ));
         self.path = path.to_owned();
         if let Err(fault) = self.run.update_record(core, |record| record.destination = path.to_owned()) {
@@ -303,10 +306,10 @@ impl DownloadAnnouncer {
 
     /// Writes the record of the share, then removes the record of the download.
     fn record_completion(&self, path: &Path) -> Result<(), ClientFault> {
-        let DownloadRun { key, user, id, manifest, download, .. } = &*self.run;
+        let DownloadRun { key, user, id, download, .. } = &*self.run;
         if let Some(fingerprint) = download.fingerprint() {
             let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
-            shares::share_download(&self.shares, key, origin, manifest, ShareState::Served)?;
+            shares::share_download(&self.shares, key, origin, &self.manifest, ShareState::Served)?;
         }
         self.shares.core.records.remove_download(id)
     }

@@ -101,7 +101,7 @@ pub(super) fn refuse_claimed_destination(
         let claimed = Destination::resolve(&destination, &other.name);
         if claimed.is_ok_and(|claimed| claimed.is_same_place(&place)) {
             let message =
-                format!("another download, {other}, is being fetched to {}", place.path().display());
+                format!("another download, {other}, is being fetched to {}", show_path(&place.path()));
             let fix = format!("choose another destination, or `cancel {}`", quote_key(&other));
             return Err(ClientFault::new(ExitCause::Exists, message).fix(fix));
         }

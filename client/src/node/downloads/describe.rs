@@ -68,7 +68,7 @@ fn join_parts(
     for _ in 0..limits::DESCRIBE_ATTEMPTS {
         match join_once(key, empty(), &mut ask) {
             Err(DescribeError::Changed) => {
-                tracing::info!("{key} was replaced while its description was fetched")
+                tracing::info!("{key} was replaced while its description was fetched");
             }
             Err(DescribeError::Fault(fault)) => return Err(fault),
             Ok(description) => return Ok(description),

@@ -116,7 +116,7 @@ impl Downloads {
     }
 
     /// Starts a download. If the same file is already being downloaded to the same destination, returns that
-    /// run, which tries at once whatever it waits for.
+    /// run, which tries at once, for any cause of waiting.
     ///
     /// # Errors
     /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault. If the
@@ -284,7 +284,7 @@ impl Downloads {
         let download = core.peer.engine()?.download(order)?;
         download.add_peers(peers);
         let limit_down = core.peer.limit_down();
-        let run = Arc::new(DownloadRun::new(id.clone(), record, manifest, download, limit_down));
+        let run = Arc::new(DownloadRun::new(id.clone(), record, &manifest, download, limit_down));
         if let Err(fault) = run.clear_replaced(core) {
             let key = &run.key;
             core.notices.post(&format!("a restart of this node would find {key} as it was before: {fault}"));
@@ -292,7 +292,7 @@ impl Downloads {
         self.table.insert_run(download_lock, Arc::clone(&run));
         // A login pauses or resumes the runs in the table. Do the same here for a login that came earlier.
         run.pause_unless_user(core.trackers.user().as_deref());
-        announcer.attach(Arc::clone(&run));
+        announcer.attach(Arc::clone(&run), manifest);
         Ok(run)
     }
 
@@ -300,6 +300,15 @@ impl Downloads {
     pub(super) fn resumable(&self, user: &str) -> Vec<DownloadRecord> {
         let recorded = self.table.all_recorded();
         recorded.into_iter().filter(|one| one.can_resume(user)).map(|one| one.record).collect()
+    }
+
+    /// Notes that a recorded download waits for the filesystem of its destination.
+    pub(super) fn note_no_answer(&self, record: &DownloadRecord) {
+        let mut scope = self.core().locks.scope();
+        let Some(download_lock) = scope.try_lock_download(&record.key) else { return };
+        let Some(mut recorded) = self.table.find_recorded(&record.key) else { return };
+        recorded.wait = Some(RecordedWait::for_no_answer(record));
+        self.table.update_recorded(&download_lock, recorded);
     }
 
     /// Resumes a recorded download, unless another thread has started or removed it meanwhile. Compares the

@@ -6,7 +6,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{TransferRow, TransferState, WaitCause};
-use crate::node::core::to_engine_key;
+use crate::node::core::{quote_key, to_engine_key};
 use crate::node::disk::records::{DownloadRecord, RecordId, RecordStore};
 use crate::node::rows;
 use crate::printable::show_path;
@@ -37,6 +37,16 @@ impl RecordedWait {
             _ => WaitCause::Tracker,
         };
         RecordedWait { waits_for, fault }
+    }
+
+    /// The wait of a download whose destination's filesystem does not answer.
+    pub(super) fn for_no_answer(record: &DownloadRecord) -> RecordedWait {
+        let message = format!("the filesystem of {} does not answer", record.destination.display());
+        let fix = format!("check that disk or server, or `cancel {}`", quote_key(&record.key));
+        RecordedWait {
+            waits_for: WaitCause::Disk,
+            fault: ClientFault::new(ExitCause::LocalIo, message).fix(fix),
+        }
     }
 
     /// The wait of a download that this machine could not start.

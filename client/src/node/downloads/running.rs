@@ -6,7 +6,7 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use engine::Download;
@@ -26,7 +26,7 @@ use crate::node::events::EventStream;
 use crate::node::rows;
 use crate::node::shutdown::Latch;
 
-/// A download that was handed to the engine. The run remains after the download has ended there.
+/// A download that was handed to the engine. The run remains after the download has ended there, with its figures alone.
 pub(in crate::node) struct DownloadRun {
     /// The file.
     pub(super) key: GroupFile,
@@ -38,7 +38,9 @@ pub(in crate::node) struct DownloadRun {
     pub(super) id: RecordId,
     /// The record, while this run owns it.
     record: Mutex<Option<DownloadRecord>>,
-    pub(super) manifest: Arc<Manifest>,
+    content: Digest,
+    /// Whether the file has digests of its pieces alone.
+    pieces_only: bool,
     pub(super) download: Download,
     pause: Mutex<PauseState>,
     /// A command wants the announcer to ask the trackers at once.
@@ -68,7 +70,7 @@ impl DownloadRun {
     pub(super) fn new(
         id: RecordId,
         record: DownloadRecord,
-        manifest: Arc<Manifest>,
+        manifest: &Manifest,
         download: Download,
         limit_down: Option<NonZeroU64>,
     ) -> DownloadRun {
@@ -78,7 +80,8 @@ impl DownloadRun {
             destination: record.destination.clone(),
             id,
             record: Mutex::new(Some(record)),
-            manifest,
+            content: manifest.proof().id(),
+            pieces_only: matches!(manifest.proof(), FileProof::PiecesOnly(_)),
             download,
             pause: Mutex::new(PauseState::NotPaused),
             is_retry_wanted: AtomicBool::new(false),
@@ -91,7 +94,7 @@ impl DownloadRun {
 
     /// The id of the content that is downloaded.
     pub(super) fn content(&self) -> Digest {
-        self.manifest.proof().id()
+        self.content
     }
 
     /// Records why the trackers do not take this node as a seeder of the complete file.
@@ -109,9 +112,13 @@ impl DownloadRun {
     fn row_at(&self, progress: &DownloadProgress) -> TransferRow {
         let absent_user = (*lock(&self.pause) == PauseState::UserAbsent).then_some(self.user.as_str());
         let row = rows::transfer_row(&to_engine_key(&self.key), progress, absent_user, self.limit_down);
-        let pieces_only = matches!(self.manifest.proof(), FileProof::PiecesOnly(_));
         let cause = row.cause.or_else(|| self.unshared.get().cloned());
-        TransferRow { cause, pieces_only, figures: rows::transfer_figures(&self.download, progress), ..row }
+        TransferRow {
+            cause,
+            pieces_only: self.pieces_only,
+            figures: rows::transfer_figures(&self.download, progress),
+            ..row
+        }
     }
 
     /// Pauses the download at its user's command. The node does not resume it by itself.

@@ -14,7 +14,9 @@ mod share;
 mod stop;
 mod upload;
 
-pub(super) use restore::{announce_again, mark_announced, restore_shares, unserved_reason};
+pub(super) use restore::{
+    announce_again, mark_announced, record_new_fingerprints, restore_shares, unserved_reason,
+};
 pub(super) use share::{ShareOrigin, ShareState, Shares};
 pub(super) use stop::{
     is_served, is_serving_whole_file, remove_shares, report_stopped, stop_share, unserve_other_users,

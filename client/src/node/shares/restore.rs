@@ -1,8 +1,9 @@
 //! Completes the pending steps of each share: list it, serve it, announce it, or end it at the tracker.
 //!
 //! The recovery thread calls [`restore_shares`] at its start and whenever a share has a pending step. If the
-//! file still has the recorded fingerprint, it is served without being hashed again. Each process announces
-//! each share once, which also tells the tracker where this node listens.
+//! file still has the recorded fingerprint, it is served without being hashed again; if only its attributes
+//! have changed, the engine hashes it first. Each process announces each share once, which also tells the
+//! tracker where this node listens.
 //!
 //! Always true: each share is looked up again under its lock. A tracker that cannot be reached never ends a
 //! share; a tracker that refuses it does, but a refused upload that was never listed is kept for its user. A
@@ -11,7 +12,6 @@
 use engine::Engine;
 use engine::proto::manifest::Manifest;
 use engine::storage::error::{StorageError, StorageErrorKind};
-use engine::storage::fingerprint::Fingerprint;
 use serde::de::IgnoredAny;
 use tracker::api::GroupFile;
 use tracker::api::failure::FailureCode;
@@ -21,7 +21,7 @@ use super::listing;
 use super::share::{LocalShare, ShareState, Shares};
 use super::stop::{remove_share, report_stopped, unserve_file, unserve_unless_active_user, withdraw_share};
 use crate::exit::ClientFault;
-use crate::node::core::{quote_key, to_engine_key};
+use crate::node::core::{quote_key, to_engine_key, to_tracker_key};
 use crate::node::disk::records::{ManifestUnavailable, SharedFile};
 use crate::node::retry_policy::{PendingWork, pending_after, pending_after_listing};
 use crate::node::trackers::RequestUrgency;
@@ -133,8 +133,9 @@ fn reshare_file(
 ) -> Result<(), ServeFailure> {
     let SharedFile { key, path, fingerprint, .. } = &share.file;
     // This comes before the manifest is read, since a missing file is retried many times.
-    let now = Fingerprint::at(path)
-        .map_err(|error| ServeFailure::Transient(ClientFault::io("look at", path, &error).message))?;
+    let now = engine
+        .examine_file(path, fingerprint.device)
+        .map_err(|error| ServeFailure::Transient(error.description()))?;
     if fingerprint.compare_ignoring_device(&now).change().is_some() {
         return Err(ServeFailure::Changed);
     }
@@ -146,8 +147,8 @@ fn reshare_file(
             &loaded
         }
     };
-    engine.share_file(to_engine_key(key), path, manifest, *fingerprint).map(drop).map_err(|error| match error
-    {
+    let loader = shares.manifest_loader(share);
+    engine.share_file(to_engine_key(key), path, manifest, *fingerprint, loader).map_err(|error| match error {
         StorageError { kind: StorageErrorKind::Changed(_), .. } => ServeFailure::Changed,
         error => ServeFailure::Transient(error.to_string()),
     })
@@ -176,6 +177,31 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
             mark_refused(shares, share, advise_holder(key, fault));
             PendingWork::Nothing
         }),
+    }
+}
+
+/// Records the new fingerprints of files that the engine has hashed again, because their attributes had changed, and found
+/// to have the same content.
+pub(in crate::node) fn record_new_fingerprints(shares: &Shares) {
+    let core = &shares.core;
+    let (Some(engine), Some(user)) = (core.peer.started_engine(), core.trackers.user()) else { return };
+    for served in engine.shares() {
+        let Some((key, now)) = to_tracker_key(&served.key).zip(served.fingerprint) else { continue };
+        let has_new_attributes = |share: &LocalShare| {
+            let then = share.file.fingerprint;
+            share.state.is_listed() && then != now && then.compare_ignoring_device(&now).change().is_none()
+        };
+        if !shares.table.get(&user, &key).is_some_and(|share| has_new_attributes(&share)) {
+            continue;
+        }
+        let mut scope = core.locks.scope();
+        let Some(_share_lock) = scope.try_lock_share(&key) else { continue };
+        let Some(share) = shares.table.get(&user, &key).filter(has_new_attributes) else { continue };
+        if let Some(updated) = shares.table.set_fingerprint(&share.id, now)
+            && let Err(fault) = core.records.write_share(&updated.id, &updated.to_record())
+        {
+            core.notices.post(&fault.message);
+        }
     }
 }
 
@@ -426,7 +452,8 @@ mod tests {
             assert!(is_gone, "it is served although its user stopped it");
             // … and again when that thread serves the file once more.
             let engine = core.peer.engine().unwrap();
-            engine.share_file(to_engine_key(&key), &path, &manifest, share.file.fingerprint).unwrap();
+            let loader = shares.manifest_loader(&share);
+            engine.share_file(to_engine_key(&key), &path, &manifest, share.file.fingerprint, loader).unwrap();
             drop(held);
             assert_eq!(stopping.join().unwrap().unwrap_err().exit, ExitCause::NoTracker);
         });

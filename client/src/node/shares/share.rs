@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 
 use engine::lock::lock;
 use engine::proto::manifest::Manifest;
+use engine::stats::ManifestLoader;
 use engine::storage::fingerprint::Fingerprint;
 use tracker::api::GroupFile;
 
@@ -65,6 +66,16 @@ impl Shares {
         let file = SharedFile { key: key.clone(), user, path, fingerprint, content, checksum };
         let id = self.core.records.keep_share(&share_record(&file, &state), manifest)?;
         Ok(LocalShare { id, file, state })
+    }
+
+    /// Reads the manifest of a share from its record, for the engine.
+    pub(super) fn manifest_loader(&self, share: &LocalShare) -> ManifestLoader {
+        let (core, share) = (Arc::downgrade(&self.core), share.clone());
+        Arc::new(move || {
+            // The node may have ended.
+            let manifest = core.upgrade()?.records.manifest(&share.id, &share.file);
+            manifest.inspect_err(|fault| tracing::warn!("{}: {fault:?}", share.file.key)).ok().map(Arc::new)
+        })
     }
 
     /// Puts a share into the table, and removes the record of the share that it replaces.
@@ -328,6 +339,15 @@ impl LocalShareTable {
         let mut shares = lock(&self.shares);
         let share = shares.values_mut().find(|share| share.id == *id)?;
         change(&mut share.state);
+        Some(share.clone())
+    }
+
+    /// Sets the fingerprint that the file of a share has now, with the same content. Returns the changed share; `None` if it
+    /// is no longer in the table.
+    pub(super) fn set_fingerprint(&self, id: &RecordId, fingerprint: Fingerprint) -> Option<LocalShare> {
+        let mut shares = lock(&self.shares);
+        let share = shares.values_mut().find(|share| share.id == *id)?;
+        share.file.fingerprint = fingerprint;
         Some(share.clone())
     }
 

@@ -71,7 +71,8 @@ pub(in crate::node) fn upload_file(
     }
     share.state.mark_listed();
     let recorded = core.records.write_share(&share.id, &share.to_record());
-    let served = engine.share_file(to_engine_key(key), path, &manifest, fingerprint);
+    let loader = shares.manifest_loader(&share);
+    let served = engine.share_file(to_engine_key(key), path, &manifest, fingerprint, loader);
     if served.is_ok() {
         share.state.mark_served();
         share.state.mark_announced();
@@ -167,6 +168,11 @@ pub(in crate::node) fn share_download(
     assert!(state.is_listed(), "{key}: a file that was downloaded is listed");
     let share = shares.write_record(key, origin, manifest, state)?;
     shares.register(share.clone());
+    if let Some(engine) = shares.core.peer.started_engine() {
+        // Until now the engine has kept the manifest of the download.
+        let loader = shares.manifest_loader(&share);
+        engine.set_manifest_loader(&to_engine_key(key), share.file.content, loader);
+    }
     unserve_unless_active_user(shares, &share);
     Ok(())
 }

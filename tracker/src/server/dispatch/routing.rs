@@ -114,7 +114,11 @@ impl Service {
             Command::Status => return self.status(now),
             _ => {}
         }
-        let Some((context, moved)) = self.authenticate(caller, sender, request_id, now) else {
+        let peer_key = match &command {
+            Command::DownloadFile { peer_key, .. } | Command::GetPeers { peer_key, .. } => *peer_key,
+            _ => None,
+        };
+        let Some((context, moved)) = self.authenticate(caller, sender, peer_key, request_id, now) else {
             return Err(replies::not_logged_in());
         };
         let Some(node) = moved else { return self.run_command(context, command, now) };

@@ -186,12 +186,14 @@ impl Service {
         self.unbind_session(caller, now);
     }
 
-    /// The context of a request, or `None` without a valid session. The second value is the request's node,
-    /// if the state must record it first because it differs from the session's.
+    /// The context of a request, or `None` without a valid session. `peer_key` is the key that the request names. The
+    /// second value is the request's node, if the state must record it first because it differs from the session's: a
+    /// client may not have listened yet when it logged in.
     pub(super) fn authenticate(
         &mut self,
         caller: &mut Caller,
         sender: Option<ClaimedAddress>,
+        peer_key: Option<PeerKey>,
         request_id: Option<RequestId>,
         now: ClockReading,
     ) -> Option<(RequestContext, Option<NodeEndpoint>)> {
@@ -200,7 +202,7 @@ impl Service {
             self.unbind_if_readable(caller, now);
             return None;
         };
-        let known_key = session.node.and_then(|node| node.peer_key);
+        let known_key = session.node.and_then(|node| node.peer_key).or(peer_key);
         let node = sender.map(|sender| claimed_holder(caller, sender, known_key)).or(session.node);
         let moved = node.filter(|node| session.node != Some(*node));
         let is_local = caller.ip.is_loopback();
