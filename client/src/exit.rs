@@ -85,6 +85,12 @@ impl ClientFault {
             .fix("raise the process limit (`ulimit -u`), or end some processes")
     }
 
+    /// A connection of this process could not be duplicated.
+    pub(crate) fn no_descriptor(error: std::io::Error) -> ClientFault {
+        let kind = StorageErrorKind::from(error);
+        ClientFault::new(ExitCause::LocalIo, format!("cannot watch for Ctrl-C: {kind}")).fix(kind.advice())
+    }
+
     pub(crate) fn no_random(error: &getrandom::Error) -> ClientFault {
         ClientFault::new(ExitCause::LocalIo, format!("cannot get random bytes: {error}"))
             .fix("check that /dev/urandom exists, then try again")

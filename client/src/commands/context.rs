@@ -112,10 +112,7 @@ pub(crate) fn break_on_signal(
     connection: &NodeConnection,
     signals: &SignalHandler,
 ) -> Result<(), ClientFault> {
-    let breaker = connection.shutdown_handle().map_err(|error| {
-        ClientFault::new(ExitCause::LocalIo, format!("no free file descriptor: {error}"))
-            .fix("raise `ulimit -n`")
-    })?;
+    let breaker = connection.shutdown_handle().map_err(ClientFault::no_descriptor)?;
     signals.on_signal(move || {
         // Fails only if the connection is closed already.
         let _ = breaker.shutdown(std::net::Shutdown::Both);
