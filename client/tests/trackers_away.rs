@@ -175,6 +175,10 @@ fn neither_a_missing_tracker_file_nor_a_foreign_answer_ends_a_transfer() {
     a.kill();
     b.kill();
     fs::remove_file(rig.path("tracker_info.txt")).unwrap();
+    // Without the trackers of the last login too: else the node would use those.
+    for remembered in ["state-alice/trackers", "state-bob/trackers"] {
+        fs::remove_file(rig.path(remembered)).unwrap();
+    }
     let (a, b) = (alice.serve(&[]), bob.serve(&[]));
     until("the download waits for the file", || bob.downloads().contains("tracker_info.txt"));
     until("the share is back", || alice.status()["shares"].as_array().unwrap().len() == 1);

@@ -93,7 +93,10 @@ fn the_consumer_refuses_impostors_and_other_files() {
     let start = || ConsumerHandshake::new(provider().peer_key(), Nonce([9; 32]));
     assert_eq!(start().answer_greeting(&greeting(9), &ticket, &consumer()), Err(Violation::Version(9)));
     let mut elsewhere = ConsumerHandshake::new(secret(5).peer_key(), Nonce([9; 32]));
-    assert_eq!(elsewhere.answer_greeting(&greeting(1), &ticket, &consumer()), Err(Violation::Identity));
+    assert_eq!(
+        elsewhere.answer_greeting(&greeting(PROTOCOL_VERSION), &ticket, &consumer()),
+        Err(Violation::Identity)
+    );
 
     let opened = |signer: &SecretKey, length, pieces| Message::Opened {
         length,
@@ -102,7 +105,7 @@ fn the_consumer_refuses_impostors_and_other_files() {
     };
     let take = |message: &Message, known| {
         let mut opening = start();
-        opening.answer_greeting(&greeting(1), &ticket, &consumer()).unwrap();
+        opening.answer_greeting(&greeting(PROTOCOL_VERSION), &ticket, &consumer()).unwrap();
         opening.accept_opened(message, geometry(2), known)
     };
     let two = 2 * u64::from(PIECE_BYTES);

@@ -112,14 +112,14 @@ fn fill(path: &Path) {
 #[test]
 fn a_disk_too_full_for_the_record_pauses_the_download() {
     let disk = tempfile::tempdir().unwrap();
-    let mount = ["-t", "tmpfs", "-o", "size=240m", "none"];
+    let mount = ["-t", "tmpfs", "-o", "size=340m", "none"];
     let mounted = try_spawn(Command::new("mount").args(mount).arg(disk.path()).stderr(Stdio::null()));
     if !mounted.and_then(|mut mount| mount.wait()).is_ok_and(|status| status.success()) {
         eprintln!("skipped: mounting a filesystem is forbidden here");
         return;
     }
     let (seeder, leecher) = (Node::start(1, IoChoice::Auto), Node::start(2, IoChoice::Auto));
-    let content = bytes(400 * PIECE, 6);
+    let content = bytes(600 * PIECE, 6);
     let manifest = seeder.upload("f", &content);
     let order = engine::DownloadOrder { destination: disk.path().to_owned(), ..leecher.order(&manifest) };
     let download = leecher.engine.download(order).unwrap();

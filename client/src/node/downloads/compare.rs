@@ -137,3 +137,19 @@ pub(super) fn compare_destination(
         }
     }
 }
+
+/// Whether a comparison goes on, in the form that its report returns.
+pub(super) fn continue_while(should_continue: bool) -> ControlFlow<()> {
+    if should_continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+/// The error of a command whose comparison another command has ended.
+pub(super) fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {
+    if core.shutdown.is_set() {
+        return ClientFault::ending();
+    }
+    let message =
+        format!("{key} was paused or cancelled while the file at its destination was being compared");
+    ClientFault::new(ExitCause::Other, message)
+        .fix("`show_downloads` shows its state; the same command compares the file again from its start")
+}

@@ -38,7 +38,7 @@ pub(super) use control::DownloadControl;
 pub(super) use recorded::is_destination_occupied;
 pub(super) use running::{DownloadRun, follow_download};
 
-use compare::{CompareOutcome, CompareProgress};
+use compare::{CompareOutcome, CompareProgress, aborted_fault, continue_while};
 use describe::FileDescription;
 use recorded::{NodeSituation, RecordedDownload, RecordedWait};
 use table::DownloadTable;
@@ -490,18 +490,4 @@ impl Downloads {
     pub(super) fn pause_unless_user(&self, user: Option<&str>) {
         self.table.runs().iter().for_each(|run| run.pause_unless_user(user));
     }
-}
-
-fn continue_while(should_continue: bool) -> ControlFlow<()> {
-    if should_continue { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-}
-
-fn aborted_fault(core: &NodeCore, key: &GroupFile) -> ClientFault {
-    if core.shutdown.is_set() {
-        return ClientFault::ending();
-    }
-    let message =
-        format!("{key} was paused or cancelled while the file at its destination was being compared");
-    ClientFault::new(ExitCause::Other, message)
-        .fix("`show_downloads` shows its state; the same command compares the file again from its start")
 }
