@@ -42,7 +42,7 @@ struct WholeFileState {
 
 /// What looking at a file found.
 #[derive(Debug)]
-pub(crate) enum FileState {
+pub(crate) enum SourceState {
     Unchanged,
     /// Its content has to be hashed before it counts.
     NewAttributes,
@@ -51,12 +51,12 @@ pub(crate) enum FileState {
     Unreadable(String),
 }
 
-impl From<FingerprintMatch> for FileState {
-    fn from(found: FingerprintMatch) -> FileState {
+impl From<FingerprintMatch> for SourceState {
+    fn from(found: FingerprintMatch) -> SourceState {
         match found {
-            FingerprintMatch::Same => FileState::Unchanged,
-            FingerprintMatch::AttributesOnly => FileState::NewAttributes,
-            FingerprintMatch::Changed(change) => FileState::Changed(change),
+            FingerprintMatch::Same => SourceState::Unchanged,
+            FingerprintMatch::AttributesOnly => SourceState::NewAttributes,
+            FingerprintMatch::Changed(change) => SourceState::Changed(change),
         }
     }
 }
@@ -134,27 +134,27 @@ impl ShareFile {
     }
 
     /// Looks at the file. Blocks.
-    pub(crate) fn examine(&self) -> FileState {
+    pub(crate) fn examine(&self) -> SourceState {
         match self {
             ShareFile::Partial(source) => match source.check_now() {
-                Ok(()) => FileState::Unchanged,
-                Err(changed) => FileState::Changed(changed.change),
+                Ok(()) => SourceState::Unchanged,
+                Err(changed) => SourceState::Changed(changed.change),
             },
             ShareFile::Whole(file) => {
                 let expected = lock(&file.state).fingerprint;
                 match Fingerprint::at(&file.path) {
                     Ok(now) => expected.compare(&now).into(),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                        FileState::Changed(SourceChange::Removed)
+                        SourceState::Changed(SourceChange::Removed)
                     }
-                    Err(error) => FileState::Unreadable(format!("{}: {error}", file.path.display())),
+                    Err(error) => SourceState::Unreadable(format!("{}: {error}", file.path.display())),
                 }
             }
         }
     }
 
     /// Opens the file, unless it is open, and says what it is compared with what was hashed. Blocks.
-    pub(crate) fn open(&self, threads: &FilesystemThreads) -> Result<Arc<ServedSource>, FileState> {
+    pub(crate) fn open(&self, threads: &FilesystemThreads) -> Result<Arc<ServedSource>, SourceState> {
         let file = match self {
             ShareFile::Partial(source) => return Ok(Arc::clone(source)),
             ShareFile::Whole(file) => file,
@@ -163,7 +163,7 @@ impl ShareFile {
         let expected = lock(&file.state).fingerprint;
         let now = source.fingerprint().expect("a file that was opened by its path has a fingerprint");
         if let FingerprintMatch::Changed(change) = expected.compare(&now) {
-            return Err(FileState::Changed(change));
+            return Err(SourceState::Changed(change));
         }
         let source = Arc::new(ServedSource::new(source, file.filesystem, threads));
         let mut state = lock(&file.state);
@@ -194,12 +194,12 @@ impl WholeFile {
 }
 
 /// Opens a file to be served or hashed. Blocks.
-pub(crate) fn open_path(path: &Path) -> Result<Source, FileState> {
+pub(crate) fn open_path(path: &Path) -> Result<Source, SourceState> {
     Source::open(path).map_err(|error| match error.kind {
-        StorageErrorKind::Missing => FileState::Changed(SourceChange::Removed),
-        StorageErrorKind::Changed(change) => FileState::Changed(change),
-        StorageErrorKind::NotAFile(_) => FileState::Changed(SourceChange::Replaced),
-        _ => FileState::Unreadable(error.to_string()),
+        StorageErrorKind::Missing => SourceState::Changed(SourceChange::Removed),
+        StorageErrorKind::Changed(change) => SourceState::Changed(change),
+        StorageErrorKind::NotAFile(_) => SourceState::Changed(SourceChange::Replaced),
+        _ => SourceState::Unreadable(error.to_string()),
     })
 }
 

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 
 use super::context::NodeContext;
 use super::limits::VERIFY_BATCH;
-use super::share_file::{FileState, ShareFile, open_path};
+use super::share_file::{ShareFile, SourceState, open_path};
 use super::share_watch::Doubt;
 use super::shares::Share;
 use crate::abort::AbortOnPanic;
@@ -79,28 +79,28 @@ fn verify_file(share: &Share, doubt: &Doubt, hasher: Hasher) -> bool {
     let manifest = (share.manifest())();
     let Some(manifest) = manifest else {
         let trouble = format!("{}: its manifest cannot be read", share.file().path().display());
-        share.note_state(FileState::Unreadable(trouble));
+        share.note_state(SourceState::Unreadable(trouble));
         return true;
     };
     match hash_file_again(share, &manifest, doubt, hasher) {
         Ok(()) => false,
-        Err(FileState::Unchanged) => share.source_change().is_none() && !share.is_closed(),
+        Err(SourceState::Unchanged) => share.source_change().is_none() && !share.is_closed(),
         Err(state) => {
-            let is_unreadable = matches!(state, FileState::Unreadable(_));
+            let is_unreadable = matches!(state, SourceState::Unreadable(_));
             share.note_state(state);
             is_unreadable
         }
     }
 }
 
-/// Hashes the doubted pieces. The error is what was found instead of the file; [`FileState::Unchanged`] stands for a share
+/// Hashes the doubted pieces. The error is what was found instead of the file; [`SourceState::Unchanged`] stands for a share
 /// that ended, or whose attributes changed meanwhile.
 fn hash_file_again(
     share: &Share,
     manifest: &Manifest,
     doubt: &Doubt,
     hasher: Hasher,
-) -> Result<(), FileState> {
+) -> Result<(), SourceState> {
     let file = share.file();
     let whole = match &*file {
         ShareFile::Partial(source) => return find_lost_pieces(share, source, manifest, doubt, hasher),
@@ -109,7 +109,7 @@ fn hash_file_again(
     let now = whole.fingerprint().expect("a file that was opened by its path has a fingerprint");
     let expected = file.fingerprint().expect("a complete file has a fingerprint");
     if let Some(change) = expected.compare(&now).change() {
-        return Err(FileState::Changed(change));
+        return Err(SourceState::Changed(change));
     }
     let pieces: Vec<PieceIndex> = match doubt {
         Doubt::Pieces(pieces) => pieces.iter().copied().collect(),
@@ -118,12 +118,12 @@ fn hash_file_again(
     tracing::info!(file = %share.key(), pieces = pieces.len(), "hashing a shared file again");
     for batch in PieceRange::from_ascending(pieces).into_iter().flat_map(split_batches) {
         if share.is_closed() {
-            return Err(FileState::Unchanged);
+            return Err(SourceState::Unchanged);
         }
         if !wrong_pieces(share, &whole, manifest, batch, hasher)?.is_empty() {
             return Err(match manifest.unreadable_at() {
-                Some(place) => FileState::Unreadable(format!("hashes that were kept in {place} are lost")),
-                None => FileState::Changed(SourceChange::Modified),
+                Some(place) => SourceState::Unreadable(format!("hashes that were kept in {place} are lost")),
+                None => SourceState::Changed(SourceChange::Modified),
             });
         }
         if *doubt == Doubt::Whole {
@@ -132,11 +132,11 @@ fn hash_file_again(
         }
     }
     let has_new_attributes =
-        whole.has_new_attributes().map_err(|changed| FileState::Changed(changed.change))?;
+        whole.has_new_attributes().map_err(|changed| SourceState::Changed(changed.change))?;
     match doubt {
         Doubt::Whole if has_new_attributes => {
             share.withhold_pieces();
-            Err(FileState::Unchanged)
+            Err(SourceState::Unchanged)
         }
         Doubt::Whole => {
             file.set_fingerprint(now);
@@ -154,7 +154,7 @@ fn find_lost_pieces(
     manifest: &Manifest,
     doubt: &Doubt,
     hasher: Hasher,
-) -> Result<(), FileState> {
+) -> Result<(), SourceState> {
     let Doubt::Pieces(pieces) = doubt else { return Ok(()) };
     for index in pieces {
         let lost = wrong_pieces(share, source, manifest, PieceRange::single(*index), hasher)?;
@@ -172,7 +172,7 @@ fn wrong_pieces(
     manifest: &Manifest,
     range: PieceRange,
     hasher: Hasher,
-) -> Result<Vec<PieceIndex>, FileState> {
+) -> Result<Vec<PieceIndex>, SourceState> {
     let geometry = share.geometry();
     let start = geometry.offset(range.first());
     let verify = |bytes: &[u8]| {
@@ -185,7 +185,7 @@ fn wrong_pieces(
     };
     let verdicts = source
         .with_bytes(geometry.bytes(range), verify)
-        .map_err(|changed| FileState::Changed(changed.change))?;
+        .map_err(|changed| SourceState::Changed(changed.change))?;
     let wrong = range.indices().zip(verdicts).filter(|(_, verdict)| !verdict.digest_holds);
     Ok(wrong.map(|(index, _)| index).collect())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use super::limits::OPEN_WAIT_MS;
-use super::share_file::{FileState, ServedSource, ShareFile, WholeFile};
+use super::share_file::{ServedSource, ShareFile, SourceState, WholeFile};
 use super::share_watch::{Doubt, ShareWatch};
 use crate::lock::{lock, read, write};
 use crate::proto::bitfield::Bitfield;
@@ -265,7 +265,7 @@ impl Share {
         let (share, own_threads) = (Arc::clone(self), threads.clone());
         let work = move || {
             let opened = share.file().open(&own_threads);
-            let state = if opened.is_ok() { share.file().examine() } else { FileState::Unchanged };
+            let state = if opened.is_ok() { share.file().examine() } else { SourceState::Unchanged };
             let opened = opened.map_err(|state| share.note_state(state)).ok();
             share.note_state(state);
             // The connection may be gone by now.
@@ -301,15 +301,15 @@ impl Share {
     }
 
     /// Notes what was found when looking at the file.
-    pub(crate) fn note_state(&self, state: FileState) {
+    pub(crate) fn note_state(&self, state: SourceState) {
         let trouble = match state {
-            FileState::Unreadable(trouble) => Some(trouble),
-            FileState::Unchanged => None,
-            FileState::Changed(change) => {
+            SourceState::Unreadable(trouble) => Some(trouble),
+            SourceState::Unchanged => None,
+            SourceState::Changed(change) => {
                 self.set_source_changed(change);
                 None
             }
-            FileState::NewAttributes => {
+            SourceState::NewAttributes => {
                 self.doubt_whole();
                 None
             }

@@ -128,10 +128,7 @@ impl<'a> StateQueries<'a> {
     /// A session, if it is valid at `at_s`.
     #[must_use]
     pub fn session(&self, session: SessionId, at_s: u64) -> Option<SessionView> {
-        let row: SessionRow = rows::read_row(self.tables, &RowKey::session(session))?;
-        if !row.holds_at(at_s) {
-            return None;
-        }
+        let row = self.valid_session(session, at_s)?;
         let node_key = row.node.map(|node| RowKey::node(&row.user, node.identity()));
         let node: Option<NodeRow> = node_key.and_then(|key| rows::read_row(self.tables, &key));
         Some(SessionView {
@@ -143,13 +140,18 @@ impl<'a> StateQueries<'a> {
         })
     }
 
+    fn valid_session(&self, session: SessionId, at_s: u64) -> Option<SessionRow> {
+        rows::read_row::<SessionRow>(self.tables, &RowKey::session(session)).filter(|row| row.holds_at(at_s))
+    }
+
     /// What an actor may know about its user; `None` when the session is not valid at `at_s`.
     #[must_use]
     pub fn whoami(&self, actor: &Actor, at_s: u64) -> Option<WhoamiView> {
         VerifiedActor::find(self.tables, actor, at_s).ok()?;
         let account = self.account(&actor.user)?;
         let sessions = session::sessions_of_user(self.tables, &actor.user);
-        let sessions = sessions.into_iter().filter(|session| self.session(*session, at_s).is_some()).count();
+        let is_valid = |session: &SessionId| self.valid_session(*session, at_s).is_some();
+        let sessions = sessions.into_iter().filter(is_valid).count();
         Some(WhoamiView { user: actor.user.clone(), created_s: account.created_s, sessions })
     }
 
