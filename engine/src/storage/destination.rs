@@ -3,7 +3,7 @@
 //! Invariants:
 //! * The directory is opened once, by the path that the user typed, following links. Everything afterwards is
 //!   relative to that descriptor, so renaming the path cannot redirect a download. The path that is shown
-//!   follows the directory ([`Destination::update_path`]).
+//!   follows the directory (`Destination::update_path`).
 //! * The name is one component and is never followed if it is a link. That is all that `openat2`'s
 //!   RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS would check, so plain `openat` with O_NOFOLLOW is enough.
 
@@ -82,7 +82,7 @@ impl Destination {
         Ok(destination)
     }
 
-    /// The final path, absolute, when [`Destination::update_path`] was called last.
+    /// The final path, absolute, when `Destination::update_path` was called last.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         lock(&self.directory_path).join(&self.name)

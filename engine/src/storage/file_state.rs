@@ -3,7 +3,7 @@
 //!
 //! A program can set the time of the last write, but not that of the last status change. Both come from a
 //! clock with ticks of a few milliseconds, and two writes in one tick look alike. So a state is stored only
-//! when it has lasted for a tick ([`settled_state`]).
+//! when it has lasted for a tick (`settled_state`).
 
 use std::fs::File;
 use std::io;

@@ -11,7 +11,7 @@
 //! * Space for all wanted ranges is reserved before the first piece, on filesystems that can do so without
 //!   writing. Other ranges stay holes.
 //! * The final name is taken once, by a rename of flushed bytes, and replaces an existing file only if asked to.
-//! * Every change of the file goes through [`Target::change_file`], so what another program wrote is noticed at
+//! * Every change of the file goes through `Target::change_file`, so what another program wrote is noticed at
 //!   the next change, flush or look, and before the rename.
 //! * After a failed flush, flushes keep failing until [`Target::clear_flush_failure`]. The kernel drops pages
 //!   that it could not write, reports that once, and would let the next flush succeed. Flushes run one at a
@@ -273,9 +273,9 @@ impl Target {
     }
 
     /// Lets flushes succeed again after a failure. The caller must write everything since the last success
-    /// again before claiming it: see [`ResumeJournal::suspects`].
+    /// again before claiming it: see [`ResumeJournal::suspect_pieces`].
     ///
-    /// [`ResumeJournal::suspects`]: super::resume::ResumeJournal::suspects
+    /// [`ResumeJournal::suspect_pieces`]: super::resume::ResumeJournal::suspect_pieces
     pub fn clear_flush_failure(&self) {
         *lock(&self.flush_failed) = false;
     }

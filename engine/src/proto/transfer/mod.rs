@@ -241,7 +241,7 @@ impl Transfer {
         self.scheduler.suspend(now);
     }
 
-    /// Goes on after [`Transfer::hold`].
+    /// Goes on after [`Transfer::suspend`].
     pub fn resume(&mut self, now: Moment) {
         self.scheduler.resume(now);
     }
