@@ -10,8 +10,8 @@ use super::limits::REMOVALS_KEPT;
 /// The latest removals.
 #[derive(Clone, Debug, Default)]
 pub struct RemovalLog {
-    files: Recent<GroupFile>,
-    members: Recent<(GroupId, UserId)>,
+    files: RecentRemovals<GroupFile>,
+    members: RecentRemovals<(GroupId, UserId)>,
 }
 
 impl RemovalLog {
@@ -43,17 +43,17 @@ impl RemovalLog {
 
 /// Removals of one kind, the latest last.
 #[derive(Clone, Debug)]
-struct Recent<T> {
+struct RecentRemovals<T> {
     entries: VecDeque<(T, UserId)>,
 }
 
-impl<T> Default for Recent<T> {
-    fn default() -> Recent<T> {
-        Recent { entries: VecDeque::new() }
+impl<T> Default for RecentRemovals<T> {
+    fn default() -> RecentRemovals<T> {
+        RecentRemovals { entries: VecDeque::new() }
     }
 }
 
-impl<T: PartialEq> Recent<T> {
+impl<T: PartialEq> RecentRemovals<T> {
     fn record(&mut self, removed: T, by: UserId) {
         self.entries.retain(|(earlier, _)| *earlier != removed);
         if self.entries.len() == REMOVALS_KEPT {

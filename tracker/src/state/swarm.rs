@@ -67,6 +67,8 @@ pub struct ListedContent {
 struct AskedContent {
     content: ListedContent,
     session: SessionId,
+    /// Grows with each request; the lowest asked longest ago.
+    heard: u64,
 }
 
 /// Result of a report.
@@ -194,14 +196,28 @@ impl Swarm {
     /// Begins anew for other content under the same name. What the nodes asked for stays known.
     pub(super) fn replace(&mut self, content: ListedContent, now_ms: u64) {
         let asked = std::mem::take(&mut self.asked);
-        *self = Swarm { asked, ..Swarm::new(content, now_ms) };
+        *self = Swarm { asked, heard: self.heard, ..Swarm::new(content, now_ms) };
     }
 
-    /// Records which content a node means. Beyond [`ASKED_PER_FILE_MAX`] nodes, another one is forgotten.
+    /// Records which content a node means. When the user has [`NODES_PER_USER_AND_FILE`] others, the one that asked longest
+    /// ago is forgotten; beyond [`ASKED_PER_FILE_MAX`], the one of all users that did.
     pub(super) fn record_asked(&mut self, node: NodeKey, content: ListedContent, session: SessionId) {
-        self.asked.insert(node, AskedContent { content, session });
-        if self.asked.len() > ASKED_PER_FILE_MAX {
-            self.asked.pop_first();
+        self.heard += 1;
+        let asked = AskedContent { content, session, heard: self.heard };
+        if self.asked.insert(node.clone(), asked).is_some() {
+            return;
+        }
+        let heard = |(_, asked): &(&NodeKey, &AskedContent)| asked.heard;
+        let own = || nodes_of_user(&self.asked, &node.0);
+        let oldest = if own().count() > NODES_PER_USER_AND_FILE {
+            own().min_by_key(heard)
+        } else if self.asked.len() > ASKED_PER_FILE_MAX {
+            self.asked.iter().min_by_key(heard)
+        } else {
+            None
+        };
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+            self.asked.remove(&oldest);
         }
     }
 
@@ -245,8 +261,7 @@ impl Swarm {
 
     /// Removes a user's oldest leecher if there is no room for one more.
     fn make_room(&mut self, user: &UserId) {
-        let least = (user.clone(), NodeIdentity::Key(PeerKey([0; 32])));
-        let own = || self.leechers.range(&least..).take_while(|((whose, _), _)| whose == user);
+        let own = || nodes_of_user(&self.leechers, user);
         let nodes = own().count();
         assert!(nodes <= NODES_PER_USER_AND_FILE, "{user} has {nodes} leechers of one file");
         if nodes == NODES_PER_USER_AND_FILE
@@ -351,6 +366,15 @@ impl Swarm {
         let presumed = u8::from(presence == PeerPresence::Presumed);
         u8::from(reports >= REPORTS_TO_SORT_LAST) << 3 | presumed << 2 | held
     }
+}
+
+/// The entries of one user's nodes.
+fn nodes_of_user<'a, T>(
+    nodes: &'a BTreeMap<NodeKey, T>,
+    user: &'a UserId,
+) -> impl Iterator<Item = (&'a NodeKey, &'a T)> {
+    let least = (user.clone(), NodeIdentity::Key(PeerKey([0; 32])));
+    nodes.range(least..).take_while(move |((whose, _), _)| whose == user)
 }
 
 /// Keeps the better entry of two with one address, which a node has after its key changed.

@@ -10,8 +10,8 @@ use crate::state::leases::{
     PeerPresence, ReportOutcome,
 };
 use crate::state::limits::{
-    LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER,
-    REPORTS_PER_USER, UPDATE_MAX_RANGES,
+    ASKED_PER_FILE_MAX, LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE,
+    PEERS_PER_ANSWER, REPORTS_PER_USER, UPDATE_MAX_RANGES,
 };
 use crate::state::node::SwarmPeer;
 
@@ -246,6 +246,20 @@ fn what_a_command_removes_is_removed_from_the_leases() {
         leases.follow_command(&command, &outcome);
         assert_eq!(leases.count_online(&key(), &[], START_MS).leechers, leechers, "{command:?}");
     }
+}
+
+#[test]
+fn one_users_requests_do_not_make_the_tracker_forget_what_others_asked_for() {
+    let mut leases = leases();
+    let first = peer("a", 2);
+    leases.join_swarm(&key(), LISTED, first.clone(), START_MS);
+    for number in 0..=ASKED_PER_FILE_MAX {
+        let number = u16::try_from(number).unwrap();
+        leases.join_swarm(&key(), LISTED, SwarmPeer { holder: node(number), ..peer("z", 3) }, START_MS);
+    }
+    let other = ListedContent { fold: [8; 32], ..LISTED };
+    leases.join_swarm(&key(), other, peer("c", 4), START_MS);
+    assert_eq!(leases.asked_content(&key(), &first), Some(LISTED));
 }
 
 #[test]
