@@ -16,7 +16,7 @@ const PIECES: usize = 16;
 const SLOW: &[&str] = &["--limit-down", "1M"];
 
 /// Alice's `f` in the group `g`, and Bob, a member with a slow node.
-struct Scene {
+struct FetchScenario {
     rig: TestRig,
     alice: UserHome,
     alices: RunningNode,
@@ -24,8 +24,8 @@ struct Scene {
     content: Vec<u8>,
 }
 
-impl Scene {
-    fn new() -> (Scene, RunningNode) {
+impl FetchScenario {
+    fn new() -> (FetchScenario, RunningNode) {
         let rig = TestRig::new();
         let (alice, alices) = rig.user("alice");
         alice.run(["create_group", "g"]).expect(0);
@@ -38,7 +38,7 @@ impl Scene {
         bob.run(["login", "bob", "password"]).expect(0);
         bob.run(["join_group", "g"]).expect(0);
         fs::create_dir(rig.path("into")).unwrap();
-        (Scene { rig, alice, alices, bob, content }, node)
+        (FetchScenario { rig, alice, alices, bob, content }, node)
     }
 
     /// Starts a download to `into/` and waits until some pieces are there.
@@ -93,7 +93,7 @@ fn canonical(path: &Path) -> PathBuf {
 
 #[test]
 fn a_partial_file_that_was_rewritten_after_a_kill_is_hashed_again() {
-    let (scene, node) = Scene::new();
+    let (scene, node) = FetchScenario::new();
     scene.begin();
     node.kill();
     scene.clear_part();
@@ -103,7 +103,7 @@ fn a_partial_file_that_was_rewritten_after_a_kill_is_hashed_again() {
 
 #[test]
 fn a_partial_file_that_was_rewritten_after_a_clean_stop_is_hashed_again() {
-    let (scene, mut node) = Scene::new();
+    let (scene, mut node) = FetchScenario::new();
     scene.begin();
     scene.bob.run(["quit"]).expect(0);
     node.wait();
@@ -115,7 +115,7 @@ fn a_partial_file_that_was_rewritten_after_a_clean_stop_is_hashed_again() {
 #[test]
 fn a_partial_file_that_is_rewritten_while_it_is_fetched_is_hashed_again() {
     for is_paused in [false, true] {
-        let (scene, _node) = Scene::new();
+        let (scene, _node) = FetchScenario::new();
         scene.begin();
         if is_paused {
             scene.bob.run(["pause", "g", "f"]).expect(0);
@@ -131,7 +131,7 @@ fn a_partial_file_that_is_rewritten_while_it_is_fetched_is_hashed_again() {
 
 #[test]
 fn a_truncated_partial_file_is_fetched_again() {
-    let (scene, _node) = Scene::new();
+    let (scene, _node) = FetchScenario::new();
     scene.begin();
     File::options().write(true).open(scene.part("into").unwrap()).unwrap().set_len(PIECE as u64).unwrap();
     scene.assert_complete("into/f");
@@ -139,7 +139,7 @@ fn a_truncated_partial_file_is_fetched_again() {
 
 #[test]
 fn a_deleted_partial_file_ends_the_download_early() {
-    let (scene, _node) = Scene::new();
+    let (scene, _node) = FetchScenario::new();
     let front = scene.bob.spawn(&["download_file", "g", "f", "into"]);
     scene.wait_for_pieces();
     fs::remove_file(scene.part("into").unwrap()).unwrap();
@@ -153,7 +153,7 @@ fn a_deleted_partial_file_ends_the_download_early() {
 
 #[test]
 fn a_moved_partial_file_is_named() {
-    let (scene, _node) = Scene::new();
+    let (scene, _node) = FetchScenario::new();
     let front = scene.bob.spawn(&["download_file", "g", "f", "into"]);
     scene.wait_for_pieces();
     let part = scene.part("into").unwrap();
@@ -168,7 +168,7 @@ fn a_moved_partial_file_is_named() {
 
 #[test]
 fn a_download_follows_its_directory() {
-    let (scene, node) = Scene::new();
+    let (scene, node) = FetchScenario::new();
     let front = scene.bob.spawn(&["download_file", "g", "f", "into"]);
     scene.wait_for_pieces();
     fs::rename(scene.rig.path("into"), scene.rig.path("moved")).unwrap();
@@ -193,7 +193,7 @@ fn a_download_follows_its_directory() {
 
 #[test]
 fn a_finished_download_names_its_true_path() {
-    let (scene, _node) = Scene::new();
+    let (scene, _node) = FetchScenario::new();
     let front = scene.bob.spawn(&["download_file", "g", "f", "into"]);
     scene.wait_for_pieces();
     fs::rename(scene.rig.path("into"), scene.rig.path("moved")).unwrap();
@@ -209,7 +209,7 @@ fn a_finished_download_names_its_true_path() {
 
 #[test]
 fn a_removed_directory_ends_the_download() {
-    let (scene, _node) = Scene::new();
+    let (scene, _node) = FetchScenario::new();
     let front = scene.bob.spawn(&["download_file", "g", "f", "into"]);
     scene.wait_for_pieces();
     // The record may be replaced meanwhile.
@@ -224,7 +224,7 @@ fn a_removed_directory_ends_the_download() {
 
 #[test]
 fn two_downloads_to_one_path_are_refused_at_once() {
-    let (scene, node) = Scene::new();
+    let (scene, node) = FetchScenario::new();
     scene.rig.file("h", &pieces(2, 2));
     scene.alice.run(["upload_file", "g", "h"]).expect(0);
     scene.bob.prompt("download_file g f into/copy\n").expect(0);
@@ -250,7 +250,7 @@ fn two_downloads_to_one_path_are_refused_at_once() {
 
 #[test]
 fn a_complete_partial_file_is_found_by_the_next_attempt() {
-    let (scene, _node) = Scene::new();
+    let (scene, _node) = FetchScenario::new();
     let front = scene.bob.spawn(&["download_file", "g", "f", "into/copy"]);
     until("it has begun", || scene.part("into").is_some());
     scene.rig.file("into/copy", b"another program wrote this");

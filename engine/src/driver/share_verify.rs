@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use super::context::NodeContext;
 use super::limits::VERIFY_BATCH;
 use super::share_file::{ShareFile, SourceState, open_path};
-use super::share_watch::Doubt;
+use super::share_watch::RecheckScope;
 use super::shares::Share;
 use crate::abort::AbortOnPanic;
 use crate::hash::{Hasher, PieceJob};
@@ -62,7 +62,7 @@ fn look_at_shares(context: &Arc<NodeContext>) {
     }
 }
 
-fn start_verification(context: &Arc<NodeContext>, share: &Arc<Share>, doubt: Doubt) {
+fn start_verification(context: &Arc<NodeContext>, share: &Arc<Share>, doubt: RecheckScope) {
     let (work, shared, verified) = (Arc::clone(share), Arc::clone(context), doubt.clone());
     let verify = move || {
         let rest = verify_file(&work, &verified, shared.hasher);
@@ -75,7 +75,7 @@ fn start_verification(context: &Arc<NodeContext>, share: &Arc<Share>, doubt: Dou
 }
 
 /// Hashes what is doubted of a file. Returns whether it has to be done again, because the file cannot be read now. Blocks.
-fn verify_file(share: &Share, doubt: &Doubt, hasher: Hasher) -> bool {
+fn verify_file(share: &Share, doubt: &RecheckScope, hasher: Hasher) -> bool {
     let manifest = (share.manifest())();
     let Some(manifest) = manifest else {
         let trouble = format!("{}: its manifest cannot be read", share.file().path().display());
@@ -98,7 +98,7 @@ fn verify_file(share: &Share, doubt: &Doubt, hasher: Hasher) -> bool {
 fn hash_file_again(
     share: &Share,
     manifest: &Manifest,
-    doubt: &Doubt,
+    doubt: &RecheckScope,
     hasher: Hasher,
 ) -> Result<(), SourceState> {
     let file = share.file();
@@ -112,8 +112,8 @@ fn hash_file_again(
         return Err(SourceState::Changed(change));
     }
     let pieces: Vec<PieceIndex> = match doubt {
-        Doubt::Pieces(pieces) => pieces.iter().copied().collect(),
-        Doubt::Whole => share.geometry().pieces().indices().collect(),
+        RecheckScope::Pieces(pieces) => pieces.iter().copied().collect(),
+        RecheckScope::Whole => share.geometry().pieces().indices().collect(),
     };
     tracing::info!(file = %share.key(), pieces = pieces.len(), "hashing a shared file again");
     for batch in PieceRange::from_ascending(pieces).into_iter().flat_map(split_batches) {
@@ -126,7 +126,7 @@ fn hash_file_again(
                 None => SourceState::Changed(SourceChange::Modified),
             });
         }
-        if *doubt == Doubt::Whole {
+        if *doubt == RecheckScope::Whole {
             share.add_pieces(&batch.indices().collect::<Vec<_>>());
             share.wake_listeners();
         }
@@ -134,16 +134,16 @@ fn hash_file_again(
     let has_new_attributes =
         whole.has_new_attributes().map_err(|changed| SourceState::Changed(changed.change))?;
     match doubt {
-        Doubt::Whole if has_new_attributes => {
+        RecheckScope::Whole if has_new_attributes => {
             share.withhold_pieces();
             Err(SourceState::Unchanged)
         }
-        Doubt::Whole => {
+        RecheckScope::Whole => {
             file.set_fingerprint(now);
             Ok(())
         }
         // The next examination sees what else changed.
-        Doubt::Pieces(_) => Ok(()),
+        RecheckScope::Pieces(_) => Ok(()),
     }
 }
 
@@ -152,10 +152,10 @@ fn find_lost_pieces(
     share: &Share,
     source: &Source,
     manifest: &Manifest,
-    doubt: &Doubt,
+    doubt: &RecheckScope,
     hasher: Hasher,
 ) -> Result<(), SourceState> {
-    let Doubt::Pieces(pieces) = doubt else { return Ok(()) };
+    let RecheckScope::Pieces(pieces) = doubt else { return Ok(()) };
     for index in pieces {
         let lost = wrong_pieces(share, source, manifest, PieceRange::single(*index), hasher)?;
         if manifest.unreadable_at().is_none() && !lost.is_empty() {

@@ -20,7 +20,7 @@ pub(super) struct ShareWatch {
     examine_at_ms: u64,
     /// When the examination that runs was started.
     examined_since_ms: Option<u64>,
-    verification: Verification,
+    verification: ContentTrust,
     /// When the next verification may start.
     verify_at_ms: u64,
     /// Why the file could not be read last.
@@ -29,16 +29,16 @@ pub(super) struct ShareWatch {
 
 /// Whether the content of a file is known to be what was hashed.
 #[derive(Debug, Default)]
-enum Verification {
+enum ContentTrust {
     #[default]
     Proven,
-    Wanted(Doubt),
+    Wanted(RecheckScope),
     Running,
 }
 
 /// What has to be hashed again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Doubt {
+pub(crate) enum RecheckScope {
     /// Pieces that a consumer received, of which one was wrong.
     Pieces(BTreeSet<PieceIndex>),
     /// The whole file, since its attributes have changed. No piece is held before it was hashed.
@@ -80,12 +80,12 @@ impl ShareWatch {
     /// The attributes of the file have changed. Returns whether its content counted until now.
     pub(super) fn doubt_whole(&mut self) -> bool {
         let counts = match &self.verification {
-            Verification::Proven | Verification::Wanted(Doubt::Pieces(_)) => true,
+            ContentTrust::Proven | ContentTrust::Wanted(RecheckScope::Pieces(_)) => true,
             // A verification that runs compares the attributes at its end.
-            Verification::Running | Verification::Wanted(Doubt::Whole) => false,
+            ContentTrust::Running | ContentTrust::Wanted(RecheckScope::Whole) => false,
         };
         if counts {
-            self.verification = Verification::Wanted(Doubt::Whole);
+            self.verification = ContentTrust::Wanted(RecheckScope::Whole);
         }
         counts
     }
@@ -93,24 +93,24 @@ impl ShareWatch {
     /// A consumer found that a piece was wrong; `pieces` are the last that it was sent.
     pub(super) fn doubt_pieces(&mut self, pieces: impl IntoIterator<Item = PieceIndex>) {
         let mut doubted = match &mut self.verification {
-            Verification::Proven => BTreeSet::new(),
-            Verification::Wanted(Doubt::Pieces(doubted)) => std::mem::take(doubted),
-            Verification::Wanted(Doubt::Whole) | Verification::Running => return,
+            ContentTrust::Proven => BTreeSet::new(),
+            ContentTrust::Wanted(RecheckScope::Pieces(doubted)) => std::mem::take(doubted),
+            ContentTrust::Wanted(RecheckScope::Whole) | ContentTrust::Running => return,
         };
         doubted.extend(pieces);
         while doubted.len() > VERIFIED_AGAIN_MAX {
             doubted.pop_first();
         }
-        self.verification = Verification::Wanted(Doubt::Pieces(doubted));
+        self.verification = ContentTrust::Wanted(RecheckScope::Pieces(doubted));
     }
 
     /// What is to be verified now. The caller starts that, and calls [`ShareWatch::end_verification`].
-    pub(super) fn take_doubt(&mut self, now_ms: u64) -> Option<Doubt> {
+    pub(super) fn take_doubt(&mut self, now_ms: u64) -> Option<RecheckScope> {
         if now_ms < self.verify_at_ms {
             return None;
         }
-        match std::mem::replace(&mut self.verification, Verification::Running) {
-            Verification::Wanted(doubt) => {
+        match std::mem::replace(&mut self.verification, ContentTrust::Running) {
+            ContentTrust::Wanted(doubt) => {
                 self.verify_at_ms = now_ms + VERIFY_AGAIN_MS;
                 Some(doubt)
             }
@@ -122,8 +122,8 @@ impl ShareWatch {
     }
 
     /// A verification has ended; `rest` is what has to be verified later.
-    pub(super) fn end_verification(&mut self, rest: Option<Doubt>) {
-        self.verification = rest.map_or(Verification::Proven, Verification::Wanted);
+    pub(super) fn end_verification(&mut self, rest: Option<RecheckScope>) {
+        self.verification = rest.map_or(ContentTrust::Proven, ContentTrust::Wanted);
     }
 }
 
@@ -152,15 +152,15 @@ mod tests {
         assert_eq!(watch.take_doubt(0), None);
         let many = u32::try_from(2 * VERIFIED_AGAIN_MAX).unwrap();
         watch.doubt_pieces((0..many).map(PieceIndex));
-        let Some(Doubt::Pieces(doubted)) = watch.take_doubt(0) else { panic!("pieces are doubted") };
+        let Some(RecheckScope::Pieces(doubted)) = watch.take_doubt(0) else { panic!("pieces are doubted") };
         assert_eq!((doubted.len(), doubted.last()), (VERIFIED_AGAIN_MAX, Some(&PieceIndex(many - 1))));
         assert!(!watch.doubt_whole(), "it runs");
         watch.end_verification(None);
         assert!(watch.doubt_whole() && !watch.doubt_whole());
         watch.doubt_pieces([PieceIndex(1)]);
         assert_eq!(watch.take_doubt(VERIFY_AGAIN_MS - 1), None);
-        assert_eq!(watch.take_doubt(VERIFY_AGAIN_MS), Some(Doubt::Whole), "all includes some");
-        watch.end_verification(Some(Doubt::Whole));
-        assert_eq!(watch.take_doubt(2 * VERIFY_AGAIN_MS), Some(Doubt::Whole));
+        assert_eq!(watch.take_doubt(VERIFY_AGAIN_MS), Some(RecheckScope::Whole), "all includes some");
+        watch.end_verification(Some(RecheckScope::Whole));
+        assert_eq!(watch.take_doubt(2 * VERIFY_AGAIN_MS), Some(RecheckScope::Whole));
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::limits::OPEN_WAIT_MS;
 use super::share_file::{ServedSource, ShareFile, SourceState, WholeFile};
-use super::share_watch::{Doubt, ShareWatch};
+use super::share_watch::{RecheckScope, ShareWatch};
 use crate::lock::{lock, read, write};
 use crate::proto::bitfield::Bitfield;
 use crate::proto::geometry::Geometry;
@@ -338,12 +338,12 @@ impl Share {
     }
 
     /// What is to be verified now. The caller has that done, and calls [`Share::end_verification`].
-    pub(crate) fn take_doubt(&self, now_ms: u64) -> Option<Doubt> {
+    pub(crate) fn take_doubt(&self, now_ms: u64) -> Option<RecheckScope> {
         lock(&self.watch).take_doubt(now_ms)
     }
 
     /// A verification has ended; `rest` is what has to be verified later.
-    pub(crate) fn end_verification(&self, rest: Option<Doubt>) {
+    pub(crate) fn end_verification(&self, rest: Option<RecheckScope>) {
         lock(&self.watch).end_verification(rest);
     }
 

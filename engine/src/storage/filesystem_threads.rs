@@ -56,25 +56,25 @@ pub struct FilesystemThreads {
 struct SharedLanes {
     name: &'static str,
     threads_each: usize,
-    table: Mutex<LaneTable>,
+    table: Mutex<QueueTable>,
 }
 
 #[derive(Debug, Default)]
-struct LaneTable {
-    lanes: BTreeMap<FilesystemId, Arc<Lane>>,
+struct QueueTable {
+    lanes: BTreeMap<FilesystemId, Arc<FilesystemQueue>>,
     /// Of all lanes.
     threads: usize,
 }
 
 /// The work of one filesystem.
 #[derive(Debug, Default)]
-struct Lane {
-    state: Mutex<LaneState>,
+struct FilesystemQueue {
+    state: Mutex<FilesystemQueueState>,
     work_added: Condvar,
 }
 
 #[derive(Default)]
-struct LaneState {
+struct FilesystemQueueState {
     waiting: VecDeque<Work>,
     threads: usize,
     /// Threads that wait for work.
@@ -83,7 +83,7 @@ struct LaneState {
     is_unresponsive: bool,
 }
 
-impl std::fmt::Debug for LaneState {
+impl std::fmt::Debug for FilesystemQueueState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} waiting, {} threads, {} idle", self.waiting.len(), self.threads, self.idle)
     }
@@ -139,7 +139,7 @@ impl FilesystemThreads {
         }
     }
 
-    fn lane(&self, filesystem: FilesystemId) -> Arc<Lane> {
+    fn lane(&self, filesystem: FilesystemId) -> Arc<FilesystemQueue> {
         Arc::clone(lock(&self.shared.table).lanes.entry(filesystem).or_default())
     }
 
@@ -173,7 +173,7 @@ impl FilesystemThreads {
 }
 
 /// A thread of a lane: works until there was no work for [`LANE_IDLE_MS`].
-fn run_lane(shared: &SharedLanes, filesystem: FilesystemId, lane: &Lane) {
+fn run_lane(shared: &SharedLanes, filesystem: FilesystemId, lane: &FilesystemQueue) {
     let _abort = AbortOnPanic;
     loop {
         let Some(work) = next_work(lane) else {
@@ -196,7 +196,7 @@ fn run_lane(shared: &SharedLanes, filesystem: FilesystemId, lane: &Lane) {
 }
 
 /// Waits for work; `None` when there was none for [`LANE_IDLE_MS`].
-fn next_work(lane: &Lane) -> Option<Work> {
+fn next_work(lane: &FilesystemQueue) -> Option<Work> {
     let mut state = lock(&lane.state);
     if state.waiting.is_empty() {
         state.idle += 1;
