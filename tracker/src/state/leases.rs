@@ -152,7 +152,7 @@ impl LeaseTable {
     /// Records that a node has uploaded the content that is listed. Needed only if it may have asked for other content before.
     pub fn record_upload(&mut self, file: &GroupFile, listed: ListedContent, peer: &SwarmPeer) {
         if let Some(swarm) = self.swarms.get_mut(file) {
-            swarm.record_asked((peer.user.clone(), peer.holder.identity()), listed, peer.session);
+            swarm.record_asked(&(peer.user.clone(), peer.holder.identity()), listed, peer.session);
         }
     }
 

@@ -201,7 +201,7 @@ impl Swarm {
 
     /// Records which content a node means. When the user has [`NODES_PER_USER_AND_FILE`] others, the one that asked longest
     /// ago is forgotten; beyond [`ASKED_PER_FILE_MAX`], the one of all users that did.
-    pub(super) fn record_asked(&mut self, node: NodeKey, content: ListedContent, session: SessionId) {
+    pub(super) fn record_asked(&mut self, node: &NodeKey, content: ListedContent, session: SessionId) {
         self.heard += 1;
         let asked = AskedContent { content, session, heard: self.heard };
         if self.asked.insert(node.clone(), asked).is_some() {
@@ -239,7 +239,7 @@ impl Swarm {
     pub(super) fn join(&mut self, peer: SwarmPeer) -> Option<&mut Leecher> {
         self.fetched.insert(peer.user.clone());
         let key = (peer.user.clone(), peer.holder.identity());
-        self.record_asked(key.clone(), self.content, peer.session);
+        self.record_asked(&key, self.content, peer.session);
         if !self.leechers.contains_key(&key) {
             self.make_room(&peer.user);
             if self.leechers.len() >= LEECHERS_PER_SWARM {
