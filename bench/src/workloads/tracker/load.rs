@@ -185,8 +185,9 @@ impl<'a, L: LoadConnection> RequestLoad<'a, L> {
             if queued.is_empty() {
                 queued.start = first;
             }
-            queued.end =
-                queued.start + (first + self.connections.len() - queued.start) % self.connections.len() + 1;
+            // Of many requests in one pass, several go to the same connection.
+            let count = self.connections.len();
+            queued.end = queued.end.max(queued.start + (first + count - queued.start) % count + 1);
         }
     }
 

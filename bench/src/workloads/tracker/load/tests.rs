@@ -132,3 +132,15 @@ fn late_answers_do_not_count_in_the_next_run() {
     assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (10, 10, 0));
     assert_eq!(outcome.latencies[RequestKind::GetPeers as usize].len(), 10);
 }
+
+#[test]
+fn requests_that_are_due_at_once_are_all_sent() {
+    let fake = FakeTracker::start(true);
+    let mut load = fake.load(2, LONG);
+    // In the second run both connections are established, so nothing but the pass itself sends.
+    for due in [2, 3] {
+        let pace = LoadPace::Rate(1_000_000_000.0);
+        let outcome = load.run(&RequestMix::only(RequestKind::Ping), pace, due as f64 / 1e9).unwrap();
+        assert_eq!((outcome.due, outcome.answered, outcome.unanswered), (due, due, 0));
+    }
+}
