@@ -61,18 +61,23 @@ fn shares_come_back_after_a_kill_unless_their_files_were_edited_meanwhile() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     assert_eq!(records(&alice, "shares", ".json").len(), 1);
     node.kill();
-    let node = alice.serve(&[]);
+    let serve = ["serve", "--listen", "127.0.0.1", "-v"];
+    let (node, said) = alice.start_and_hear(&serve);
+    until("the node runs", || said.has("transport"));
     until("f is served again", || served(&alice, "f"));
     bob.run(["download_file", "g", "f", "copy"]).expect(0);
     same(&source, &rig.path("copy"));
     bob.run(["stop_share", "g", "f"]).expect(0);
     node.kill();
+    let said = said.all();
+    assert!(!said.contains("hashing a shared file again"), "{said}");
     // Only the time of the last status change shows this, so the file is hashed.
     let was = source.metadata().unwrap();
     write_over(&source, &pieces(3, 2));
     restore_times(&source, &was);
-    let (_node, said) = alice.serve_and_hear();
-    until("it is hashed and withdrawn", || said.has("[g] f is not shared any more"));
+    let (_node, said) = alice.start_and_hear(&serve);
+    until("it is hashed", || said.has("hashing a shared file again"));
+    until("it is withdrawn", || said.has("[g] f is not shared any more"));
     until("the tracker knows", || holders(&bob, "f") == 0);
 }
 

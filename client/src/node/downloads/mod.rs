@@ -35,7 +35,7 @@ use tracker::api::GroupFile;
 
 pub(super) use compare::DownloadRequest;
 pub(super) use control::DownloadControl;
-pub(super) use recorded::is_destination_occupied;
+pub(super) use recorded::occupied_filesystem;
 pub(super) use running::{DownloadRun, follow_download};
 
 use compare::{CompareOutcome, CompareProgress, aborted_fault, continue_while};
@@ -451,7 +451,7 @@ impl Downloads {
     /// since that may take hours. Returns what the download does now, in words.
     fn resume_at_command(&self, key: &GroupFile) -> Result<String, ClientFault> {
         let core = self.core();
-        let is_vacant = |recorded: &RecordedDownload| !is_destination_occupied(&recorded.record);
+        let is_vacant = |recorded: &RecordedDownload| occupied_filesystem(&recorded.record).is_none();
         if self.resumes_recorded()
             && let Some(user) = core.trackers.user()
             && self.table.find_recorded(key).is_some_and(|recorded| is_vacant(&recorded))

@@ -1,7 +1,10 @@
 //! A download that is on record but not running: it waits for a tracker, a disk or its user, or it has failed.
 
+use std::os::unix::fs::MetadataExt;
+
 use engine::storage::destination::{Destination, DestinationEntry, partial_name};
 use engine::storage::error::{StorageError, StorageErrorKind};
+use engine::storage::filesystem_threads::FilesystemId;
 use engine::storage::resume::remove_orphaned_record;
 use rustix::fs::{FlockOperation, flock};
 
@@ -165,11 +168,12 @@ impl RecordedDownload {
     }
 }
 
-/// Whether there is a file at the destination, which is compared before the download is resumed.
-pub(in crate::node) fn is_destination_occupied(record: &DownloadRecord) -> bool {
-    let existing =
-        Destination::resolve(&record.destination, &record.key.name).and_then(|place| place.existing_entry());
-    matches!(existing, Ok(DestinationEntry::File { .. }))
+/// The filesystem of the file at the destination, which is compared before the download is resumed. `None` if there is none.
+pub(in crate::node) fn occupied_filesystem(record: &DownloadRecord) -> Option<FilesystemId> {
+    let place = Destination::resolve(&record.destination, &record.key.name).ok()?;
+    let is_occupied = matches!(place.existing_entry(), Ok(DestinationEntry::File { .. }));
+    let metadata = std::fs::symlink_metadata(place.path()).ok().filter(|_| is_occupied)?;
+    Some(FilesystemId::of_device(metadata.dev()))
 }
 
 #[cfg(test)]
