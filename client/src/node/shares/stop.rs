@@ -122,7 +122,7 @@ pub(in crate::node) fn is_serving_whole_file(shares: &Shares, key: &GroupFile) -
     is_listed && is_served(&shares.core, key) == Some(true)
 }
 
-/// Stops serving a file, whatever its content is.
+/// Stops serving a file, with any content.
 fn unserve_file(core: &NodeCore, key: &GroupFile) {
     if let Some(engine) = core.peer.started_engine() {
         // The engine may have stopped by itself.

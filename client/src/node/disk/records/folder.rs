@@ -61,8 +61,8 @@ pub(in crate::node) struct RecordFolder {
 #[derive(Serialize, Deserialize)]
 struct RecordEnvelope<R> {
     format: u32,
-    /// Counts the writes in a folder. Of two records the one with the larger number was written later, whatever the clock
-    /// said.
+    /// Counts the writes in a folder. Of two records the one with the larger number was written later, also if the clock
+    /// was set back between.
     #[serde(default)]
     write: u64,
     record: R,
