@@ -239,6 +239,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::Logout,
             Command::ListGroups,
             Command::Ping,
+            Command::GoOffline,
             Command::Status,
             Command::Whoami
         ]),

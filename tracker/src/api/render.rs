@@ -109,6 +109,7 @@ fn render_command(command: &Command) -> (&'static str, Value) {
             ("list_files", args)
         }
         Command::Ping => ("ping", json!({})),
+        Command::GoOffline => ("go_offline", json!({})),
         Command::Status => ("status", json!({})),
         Command::Whoami => ("whoami", json!({})),
         Command::CheckAddress { peer_key } => ("check_address", with_key(json!({}), *peer_key)),

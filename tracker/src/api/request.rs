@@ -180,6 +180,7 @@ pub enum Command {
         reason: String,
     },
     Ping,
+    GoOffline,
     Status,
     Whoami,
     CheckAddress {
