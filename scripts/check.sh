@@ -33,7 +33,8 @@ step_purity() { # the pure cores build without clock, socket, file or thread
 }
 
 step_test() { # every test, the house rules among them
-    cargo test --locked --workspace
+    # Most tests wait for programs that they have started, so twice as many tests as CPUs run at once.
+    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$((2 * $(nproc)))}" cargo test --locked --workspace
 }
 
 step_doc() { # every link between doc comments resolves

@@ -212,7 +212,8 @@ pub(crate) struct TrackerArgs {
     /// Leave out the searches for maximum rates
     #[arg(long)]
     pub(crate) no_maximum: bool,
-    /// A running tracker to use instead of starting one; accounts and files stay on it
+    /// A running tracker to use instead of starting one, with a large --connections-per-address; accounts and files
+    /// stay on it
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) address: Option<SocketAddr>,
     #[command(flatten)]

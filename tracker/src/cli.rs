@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +29,13 @@ pub(crate) struct TrackerCli {
     /// Directory with the tracker's log: users, groups, file lists and the cluster's key
     #[arg(long, value_name = "DIR", default_value = "tracker_data")]
     pub(crate) data: PathBuf,
+
+    /// Connections that one address may have (of IPv6: one /64) [default: a quarter of all with a login, and an eighth
+    /// without]
+    ///
+    /// For many clients behind one address, or on the tracker's own machine.
+    #[arg(long, value_name = "N")]
+    pub(crate) connections_per_address: Option<NonZeroUsize>,
 
     /// Found a cluster although other lines of the file do not answer; only if no tracker there has a log
     #[arg(long)]

@@ -6,6 +6,7 @@ mod status;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -64,7 +65,9 @@ fn run_server(cli: &TrackerCli) -> anyhow::Result<()> {
     let replica = Replica::start(LogDirectory(dir.clone()), options)?;
     // Only now: a client that can connect must be answered.
     let listener = bind_listener(own).map_err(|error| bind_failure(&error))?;
-    let server = Server::new(listener, replica, &key.root).context("the server cannot start")?;
+    let server =
+        Server::new(listener, replica, &key.root, cli.connections_per_address.map(NonZeroUsize::get))
+            .context("the server cannot start")?;
     tracing::info!(file = %path.display(), log = %dir.display(), cluster = %key.cluster, "serving clients");
     announce_address(server.address()?);
     server.run().context("the server cannot go on")

@@ -69,14 +69,14 @@ const ANONYMOUS_CLIENTS: usize = 1_200;
 #[test]
 fn the_oldest_partial_requests_of_anonymous_clients_are_refused() {
     let limit = getrlimit(Resource::Nofile);
-    // One descriptor per client, here and in the tracker, and some for everything else.
-    let wanted = ANONYMOUS_CLIENTS as u64 + 100;
+    // One descriptor per client here. In the tracker, half of them are for clients without a login.
+    let wanted = 2 * ANONYMOUS_CLIENTS as u64 + 200;
     assert!(
         limit.maximum.is_none_or(|most| most >= wanted),
         "this test needs {wanted} descriptors per process: raise the hard limit (`ulimit -Hn`)"
     );
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
-    let tracker = Tracker::start();
+    let tracker = Tracker::with_options(&["--connections-per-address", "10000"]);
     let mut member = tracker.user("alice", 5_001);
     // A partial request times out after ten seconds in any case. A machine that needs longer for all clients
     // proves nothing, and the test starts again.
@@ -115,4 +115,39 @@ fn refuses_oldest(tracker: &Tracker, member: &mut Client) -> bool {
         "the newest is not refused: {answer}"
     );
     answer["status"] == "success"
+}
+
+#[test]
+fn strangers_who_hold_connections_keep_no_one_out() {
+    /// 96 places for connections: 48 for strangers, of which one address has 12; 24 for sessions at one address.
+    const DESCRIPTORS: usize = 160;
+    let tracker = Tracker::with_descriptors(DESCRIPTORS);
+    let mut member = tracker.user("alice", 5_001);
+    // More than there are descriptors from one address, then as many from others.
+    let mut idle: Vec<_> = (0..200).map(|_| tracker.connect()).collect();
+    idle.extend((0..200).map(|index| Client::from_host(2 + index % 20, &tracker)));
+    for host in [1, 2, 77] {
+        let mut newcomer = Client::from_host(host, &tracker);
+        newcomer.log_in("alice");
+        newcomer.ok("whoami", json!({}));
+    }
+    member.ok("whoami", json!({}));
+    assert_eq!(idle[0].receive(), None, "the oldest made room");
+
+    // Sessions are no way around the shares: more of them, of one user, from one address.
+    let session = member.log_in("alice")["session"].as_str().map(str::to_owned);
+    let mut resumed: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = tracker.connect();
+            client.session.clone_from(&session);
+            client.ok("whoami", json!({}));
+            client
+        })
+        .collect();
+    assert_eq!(resumed[0].receive(), None, "one user has a share");
+    let mut other = Client::from_host(78, &tracker);
+    other.ok("create_user", json!({"user_id": "bob", "passwd": "secret"}));
+    other.log_in("bob");
+    let open = std::fs::read_dir(format!("/proc/{}/fd", tracker.pid())).unwrap().count();
+    assert!(open < DESCRIPTORS - 16, "{open} descriptors are open");
 }

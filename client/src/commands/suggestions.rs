@@ -5,6 +5,7 @@
 
 use engine::proto::manifest::FileName;
 use tracker::api::GroupId;
+use tracker::api::failure::FILE_REMOVED_BY;
 use tracker::api::request::{Command, ListPage};
 
 use super::context::CommandContext;
@@ -115,10 +116,9 @@ pub(super) fn suggest_names(
     typed: Option<&TypedNames>,
     context: &mut CommandContext<'_>,
 ) -> ClientFault {
-    let Some(typed) = typed.filter(|_| fault.exit == ExitCause::NotFound && !context.signals.was_signalled())
-    else {
-        return fault;
-    };
+    // A file that was removed was named right.
+    let is_unknown = fault.exit == ExitCause::NotFound && !fault.message.contains(FILE_REMOVED_BY);
+    let Some(typed) = typed.filter(|_| is_unknown && !context.signals.was_signalled()) else { return fault };
     match find_suggestion(typed, context) {
         Some(command) => add_suggestion(fault, &command),
         None => fault,

@@ -150,6 +150,7 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
         },
         "report_peer" => read_report(fields)?,
         "ping" => Command::Ping,
+        "go_offline" => Command::GoOffline,
         "status" => Command::Status,
         "whoami" => Command::Whoami,
         "check_address" => Command::CheckAddress { peer_key: read_peer_key(fields)? },

@@ -239,7 +239,13 @@ fn any_command() -> impl Strategy<Value = Command> {
             }
         ),
         (password(), password()).prop_map(|(old, new)| Command::ChangePassword { old, new }),
-        proptest::sample::select(vec![Command::Logout, Command::Ping, Command::Status, Command::Whoami]),
+        proptest::sample::select(vec![
+            Command::Logout,
+            Command::Ping,
+            Command::GoOffline,
+            Command::Status,
+            Command::Whoami
+        ]),
     ]
 }
 

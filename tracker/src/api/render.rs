@@ -104,6 +104,7 @@ fn render_command(command: &Command) -> (&'static str, Value) {
             ("list_files", with_page(json!({"group_id": group}), page, FileName::as_str))
         }
         Command::Ping => ("ping", json!({})),
+        Command::GoOffline => ("go_offline", json!({})),
         Command::Status => ("status", json!({})),
         Command::Whoami => ("whoami", json!({})),
         Command::CheckAddress { peer_key } => ("check_address", with_key(json!({}), *peer_key)),

@@ -199,6 +199,7 @@ pub enum Command {
         reason: String,
     },
     Ping,
+    GoOffline,
     Status,
     Whoami,
     CheckAddress {

@@ -37,6 +37,8 @@ pub(super) enum StallKind {
     Request,
     /// The client to take its answers.
     Answer,
+    /// A client without a session to complete a request.
+    Silence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use super::active_request::{ActiveRequest, RequestStage};
 use super::admission::RequestAdmission;
 use super::clock::ClockReading;
 use super::connection::{ClientConnection, StallKind};
-use super::limits::DRAIN_WINDOW_MS;
+use super::limits::{DRAIN_WINDOW_MS, STRANGER_SILENCE_MIN_MS};
+use super::places::{PlaceLimits, PlaceTable};
 use super::slots::{ConnectionToken, SlotMap};
 use super::timers::TimerQueue;
 
@@ -34,17 +35,19 @@ pub(super) struct Connections {
     pub(super) ready: BTreeSet<ConnectionToken>,
     pub(super) timers: TimerQueue<LoopTimer>,
     pub(super) admission: RequestAdmission,
+    pub(super) places: PlaceTable,
     /// One buffer for answers, lent to one connection after another.
     pub(super) spare: Vec<u8>,
 }
 
 impl Connections {
-    pub(super) fn new() -> Connections {
+    pub(super) fn new(limits: PlaceLimits) -> Connections {
         Connections {
             slots: SlotMap::new(),
             ready: BTreeSet::new(),
             timers: TimerQueue::new(),
             admission: RequestAdmission::new(),
+            places: PlaceTable::new(limits),
             spare: Vec::new(),
         }
     }
@@ -83,11 +86,45 @@ impl Connections {
         self.admission.recount(connection.counted_bytes, held);
         connection.counted_bytes = held;
         self.admission.note_partial(token, connection.has_partial_request(), held.is_anonymous, now.ms);
-        if let Some((stall, at_ms)) = connection.stall_deadline(false)
-            && !self.timers.is_set(LoopTimer::StallCheck(token))
-        {
-            let at_ms = if stall == StallKind::Answer { at_ms.min(now.ms + DRAIN_WINDOW_MS) } else { at_ms };
-            self.timers.set(LoopTimer::StallCheck(token), at_ms.max(now.ms));
+        self.places.set_user(token, connection.caller.user());
+        if let Some((stall, at_ms)) = self.stall_deadline(token, false) {
+            self.check_stall_at(token, stall, at_ms, now);
+        }
+    }
+
+    /// What a connection waits for, and the time by which it must have come, in milliseconds. See
+    /// [`ClientConnection::stall_deadline`].
+    pub(super) fn stall_deadline(
+        &self,
+        token: ConnectionToken,
+        is_crowded: bool,
+    ) -> Option<(StallKind, u64)> {
+        let connection = self.slots.get(token)?;
+        let stall = connection.stall_deadline(is_crowded);
+        if connection.request.is_some() {
+            return stall;
+        }
+        let silence = self.places.silence_end_ms(token).map(|at_ms| (StallKind::Silence, at_ms));
+        stall.into_iter().chain(silence).min_by_key(|(_, at_ms)| *at_ms)
+    }
+
+    /// Sets the timer for the next check of a connection, unless an earlier one is set. Deadlines of answers and of
+    /// silence may move up meanwhile, so those are checked in between.
+    pub(super) fn check_stall_at(
+        &mut self,
+        token: ConnectionToken,
+        stall: StallKind,
+        at_ms: u64,
+        now: ClockReading,
+    ) {
+        let at_ms = match stall {
+            StallKind::Request => at_ms,
+            StallKind::Answer => at_ms.min(now.ms + DRAIN_WINDOW_MS),
+            StallKind::Silence => at_ms.min(now.ms + STRANGER_SILENCE_MIN_MS),
+        };
+        let timer = LoopTimer::StallCheck(token);
+        if self.timers.deadline_ms(timer).is_none_or(|set_ms| at_ms < set_ms) {
+            self.timers.set(timer, at_ms.max(now.ms));
         }
     }
 
@@ -95,6 +132,7 @@ impl Connections {
     pub(super) fn remove(&mut self, token: ConnectionToken) -> Option<ClientConnection> {
         let connection = self.slots.remove(token)?;
         self.admission.forget(token, connection.counted_bytes);
+        self.places.forget(token);
         let timers =
             [LoopTimer::DelayedAnswer(token), LoopTimer::StallCheck(token), LoopTimer::DrainEnd(token)];
         timers.into_iter().for_each(|timer| self.timers.cancel(timer));

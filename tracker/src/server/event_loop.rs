@@ -10,6 +10,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -20,7 +21,8 @@ use super::connection::ClientConnection;
 use super::connections::LoopTimer;
 use super::dispatch::{Caller, Service};
 use super::keys::DerivedKeys;
-use super::limits::{ACCEPT_RETRY_MS, CONNECTIONS_MAX, EVENTS, SWEEP_MS};
+use super::limits::{ACCEPT_PAUSE_MS, ACCEPT_RETRY_MS, ACCEPTS_PER_ROUND, EVENTS, SWEEP_MS};
+use super::places::PlaceLimits;
 use super::replicated_state::ReplicatedState;
 use super::requests::RequestPipeline;
 use super::slots::ConnectionToken;
@@ -43,11 +45,17 @@ pub struct Server {
 
 impl Server {
     /// A server on a listening socket, over the replica of its state. `root` is the secret from which the
-    /// cluster's keys are derived.
+    /// cluster's keys are derived, and `per_address` the number of connections that one address may have if not its
+    /// share of all.
     ///
     /// # Errors
     /// What the system says when it refuses a descriptor or a thread, or when the state cannot be read.
-    pub fn new(mut listener: TcpListener, replica: Replica, root: &[u8; 32]) -> io::Result<Server> {
+    pub fn new(
+        mut listener: TcpListener,
+        replica: Replica,
+        root: &[u8; 32],
+        per_address: Option<usize>,
+    ) -> io::Result<Server> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
@@ -58,8 +66,9 @@ impl Server {
         let clock = ServerClock::new();
         let now = clock.now();
         let state = ReplicatedState::new(replica, Arc::clone(&waker), now.ms).map_err(io::Error::other)?;
+        let limits = PlaceLimits::new(getrlimit(Resource::Nofile).current, per_address);
         let service = Service::new(DerivedKeys::derive(root), listener.local_addr()?, state);
-        let mut turns = TurnScheduler::new(RequestPipeline::new(service, &waker)?);
+        let mut turns = TurnScheduler::new(RequestPipeline::new(service, &waker)?, limits);
         turns.connections.timers.set(LoopTimer::Sweep, now.ms + SWEEP_MS);
         Ok(Server { poll, listener, signals, clock, quit, turns })
     }
@@ -136,30 +145,31 @@ impl Server {
         }
     }
 
-    /// Accepts all connections that wait. When the system has no room, a timer tries again, since no event
-    /// announces room.
+    /// Accepts connections that wait; the excess ends. No event announces the rest, nor that the system has room again,
+    /// so a timer goes on with them.
     fn accept(&mut self, now: ClockReading) {
-        while self.turns.connections.slots.len() < CONNECTIONS_MAX {
+        let mut pause_ms = ACCEPT_PAUSE_MS;
+        for _ in 0..ACCEPTS_PER_ROUND {
             match self.listener.accept() {
-                Ok((socket, peer)) => self.add_connection(socket, peer, now),
+                Ok((socket, peer)) => {
+                    self.add_connection(socket, peer, now);
+                    self.turns.close_excess(now);
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return,
                     io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
                     _ => {
                         tracing::warn!(%error, "cannot accept connections at the moment; trying again");
+                        pause_ms = ACCEPT_RETRY_MS;
                         break;
                     }
                 },
             }
         }
-        self.turns.connections.timers.set(LoopTimer::AcceptRetry, now.ms + ACCEPT_RETRY_MS);
+        self.turns.connections.timers.set(LoopTimer::AcceptRetry, now.ms + pause_ms);
     }
 
     fn add_connection(&mut self, socket: TcpStream, peer: SocketAddr, now: ClockReading) {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a new connection was closed at once");
-            return;
-        }
         let connections = &mut self.turns.connections;
         let make = |token| ClientConnection::new(socket, Caller::new(token, peer.ip()), now.ms);
         let token = connections.slots.insert(make);
@@ -172,6 +182,7 @@ impl Server {
             connections.slots.remove(token);
             return;
         }
+        connections.places.enter(token, peer.ip(), now.ms);
         connections.ready.insert(token);
     }
 }

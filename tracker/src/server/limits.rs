@@ -6,8 +6,45 @@ use crate::api::limits::REQUEST_MAX_BYTES;
 /// Connections that wait to be accepted. The kernel's own limit is lower on old systems and then applies.
 pub(super) const BACKLOG: i32 = 4_096;
 
-/// Open connections; more wait in the backlog.
+/// Places for connections, as far as the limit of descriptors allows. See [`places`](super::places) for the shares below.
 pub(super) const CONNECTIONS_MAX: usize = 65_536;
+
+/// Descriptors that no connection gets: the data, the log, calls to nodes, and what the system libraries open.
+pub(super) const DESCRIPTORS_RESERVED: usize = 64;
+
+/// Connections without a session have at most this part of all places: a half.
+pub(super) const STRANGERS_PART: usize = 2;
+
+/// Sessions leave this part of all places to connections without a session, or no user could log in: an eighth.
+pub(super) const STRANGERS_LEFT_PART: usize = 8;
+
+/// Connections without a session from one address block: an eighth of all places.
+pub(super) const STRANGERS_PER_BLOCK_PART: usize = 8;
+
+/// Connections with a session from one address block: a quarter of all places.
+pub(super) const SESSIONS_PER_BLOCK_PART: usize = 4;
+
+/// Connections with sessions of one user: an eighth of all places.
+pub(super) const SESSIONS_PER_USER_PART: usize = 8;
+
+/// A connection that has completed no request ends after this long, in milliseconds.
+pub(super) const FIRST_REQUEST_MS: u64 = 60_000;
+
+/// A connection without a session ends this long after its last request, in milliseconds, while no other is open. The
+/// time shrinks in proportion to the places that are free, down to [`STRANGER_SILENCE_MIN_MS`].
+pub(super) const STRANGER_SILENCE_MAX_MS: u64 = 10 * 60 * 1_000;
+
+/// See [`STRANGER_SILENCE_MAX_MS`].
+pub(super) const STRANGER_SILENCE_MIN_MS: u64 = 5_000;
+
+/// Silence after which the kernel asks whether a client's host is still there, in seconds.
+pub(super) const KEEPALIVE_IDLE_S: u64 = 15;
+
+/// Time between two such questions, in seconds.
+pub(super) const KEEPALIVE_INTERVAL_S: u64 = 5;
+
+/// A host that acknowledges nothing for this long, in milliseconds, is gone, and its connections end.
+pub(super) const USER_TIMEOUT_MS: u64 = 40_000;
 
 /// Bytes of one read.
 pub(super) const READ_BYTES: usize = 64 * 1024;
@@ -90,6 +127,12 @@ pub(super) const ANSWER_STALL_MS: u64 = 60_000;
 /// How long input is drained before a connection is closed, in milliseconds: a reset could discard the last
 /// answer.
 pub(super) const DRAIN_MS: u64 = 1_000;
+
+/// Connections accepted in one round of the loop. Each gets a turn before others can displace it.
+pub(super) const ACCEPTS_PER_ROUND: usize = 256;
+
+/// Pause before the next connections are accepted, in milliseconds.
+pub(super) const ACCEPT_PAUSE_MS: u64 = 1;
 
 /// Pause after a failed accept, in milliseconds: no event announces that descriptors are free again.
 pub(super) const ACCEPT_RETRY_MS: u64 = 100;

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::TcpListener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::limits::BACKLOG;
+use super::limits::{BACKLOG, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, USER_TIMEOUT_MS};
 
 /// Why an address cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,7 @@ pub enum BindError {
 pub fn bind_listener(address: SocketAddr) -> Result<TcpListener, BindError> {
     let listen = || {
         let socket = open_socket(address)?;
+        set_connection_options(&socket)?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(TcpListener::from_std(socket.into()))
@@ -57,6 +59,17 @@ fn bind_error(address: SocketAddr, error: io::Error) -> BindError {
         io::ErrorKind::AddrNotAvailable => BindError::NotOurs(address),
         _ => BindError::Other { address, error },
     }
+}
+
+/// Sets the options that accepted sockets inherit: answers are not held back, and the connections of a host that is gone
+/// end, whether it owes an acknowledgement or not.
+fn set_connection_options(listener: &Socket) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(KEEPALIVE_IDLE_S))
+        .with_interval(Duration::from_secs(KEEPALIVE_INTERVAL_S));
+    listener.set_tcp_nodelay(true)?;
+    listener.set_tcp_keepalive(&keepalive)?;
+    listener.set_tcp_user_timeout(Some(Duration::from_millis(USER_TIMEOUT_MS)))
 }
 
 fn open_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -84,5 +97,20 @@ mod tests {
             check_address(address).is_ok() && bind_listener(address).is_ok()
         });
         assert!(free_again);
+    }
+
+    #[test]
+    fn accepted_sockets_notice_hosts_that_are_gone() {
+        let listener = bind_listener("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        // The connection is established, so it waits to be accepted.
+        let (accepted, _) = listener.accept().unwrap();
+        let socket = socket2::SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        let timeout = socket.tcp_user_timeout().unwrap().unwrap();
+        assert_eq!(timeout, Duration::from_millis(USER_TIMEOUT_MS));
+        // By then at least one question was asked, without which the kernel does not end an idle connection.
+        let asked = socket.tcp_keepalive_time().unwrap() + socket.tcp_keepalive_interval().unwrap();
+        assert!(asked < timeout && timeout < Duration::from_secs(60));
     }
 }

@@ -4,7 +4,7 @@
 //!   event_loop    poll, accept, signals, timers
 //!       │
 //!     turns       how much one connection may read, start and send in a turn
-//!       ├──────────────────► connections   sockets, timers, `admission` (memory budgets)
+//!       ├──────────────────► connections   sockets, timers, `places`, `admission` (memory budgets)
 //!       ▼                         ▲
 //!    requests ────────────────────┘        one request, stage by stage (`active_request`)
 //!       ├──► workers: passwords (argon2id), bodies (large JSON), address_check (calls nodes back)
@@ -31,6 +31,7 @@ mod keys;
 mod limits;
 mod listener;
 mod passwords;
+mod places;
 mod replicated_state;
 mod requests;
 mod session_token;

@@ -79,6 +79,7 @@ impl RequestPipeline {
         text: Vec<u8>,
         now: ClockReading,
     ) {
+        connections.places.note_request(token, now.ms);
         let Some(connection) = connections.get_mut(token) else { return };
         if text.len() <= LARGE_BODY_BYTES {
             connection.request = Some(ActiveRequest::new(0, now.ms));

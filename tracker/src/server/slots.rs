@@ -48,10 +48,6 @@ impl<T> SlotMap<T> {
         SlotMap { slab: Slab::new(), generation: NonZeroU32::MIN }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.slab.len()
-    }
-
     /// Inserts the value that `make` returns for its token.
     pub(super) fn insert(&mut self, make: impl FnOnce(ConnectionToken) -> T) -> ConnectionToken {
         self.generation = self.generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
@@ -94,6 +90,6 @@ mod tests {
         assert_eq!(slots.remove(first), None);
         assert_eq!(ConnectionToken::from_event(second.event_token()), Some(second));
         assert_eq!(ConnectionToken::from_event(Token(3)), None);
-        assert_eq!(slots.len(), 1);
+        assert_eq!(slots.slab.len(), 1);
     }
 }

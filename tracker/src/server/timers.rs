@@ -24,6 +24,10 @@ impl<K: Ord + Copy> TimerQueue<K> {
         self.by_key.contains_key(&key)
     }
 
+    pub(super) fn deadline_ms(&self, key: K) -> Option<u64> {
+        self.by_key.get(&key).copied()
+    }
+
     pub(super) fn cancel(&mut self, key: K) {
         if let Some(at_ms) = self.by_key.remove(&key) {
             self.by_time.remove(&(at_ms, key));

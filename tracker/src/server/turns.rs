@@ -11,9 +11,8 @@ use crate::api::response::Response;
 use super::clock::ClockReading;
 use super::connection::{ReadOutcome, StallKind};
 use super::connections::{Connections, LoopTimer};
-use super::limits::{
-    DRAIN_MS, DRAIN_WINDOW_MS, READ_BYTES, READS_PER_TURN, REQUEST_STALL_MS, REQUESTS_PER_TURN,
-};
+use super::limits::{DRAIN_MS, READ_BYTES, READS_PER_TURN, REQUEST_STALL_MS, REQUESTS_PER_TURN};
+use super::places::PlaceLimits;
 use super::requests::RequestPipeline;
 use super::slots::ConnectionToken;
 
@@ -44,8 +43,8 @@ pub(super) struct TurnScheduler {
 }
 
 impl TurnScheduler {
-    pub(super) fn new(requests: RequestPipeline) -> TurnScheduler {
-        TurnScheduler { connections: Connections::new(), requests, scratch: vec![0; READ_BYTES] }
+    pub(super) fn new(requests: RequestPipeline, limits: PlaceLimits) -> TurnScheduler {
+        TurnScheduler { connections: Connections::new(limits), requests, scratch: vec![0; READ_BYTES] }
     }
 
     /// Gives a turn to each connection that has something to do, then to what waited for room.
@@ -57,6 +56,14 @@ impl TurnScheduler {
         self.connections.admission.start_round();
         self.requests.begin_parked(&mut self.connections, now);
         self.requests.build_list_page(&mut self.connections, now);
+        self.close_excess(now);
+    }
+
+    /// Closes connections until their number fits the limits.
+    pub(super) fn close_excess(&mut self, now: ClockReading) {
+        while let Some(token) = self.connections.places.next_to_close() {
+            self.close(token, now);
+        }
     }
 
     /// Continues the requests whose password, large body or decision is ready.
@@ -177,7 +184,7 @@ impl TurnScheduler {
     /// Sends what is unsent, and shuts the tracker's side down where that is due. Gives false when the
     /// connection is to be closed.
     fn send(&mut self, token: ConnectionToken, now: ClockReading) -> bool {
-        let Connections { slots, admission, spare, ready, timers } = &mut self.connections;
+        let Connections { slots, admission, spare, ready, timers, .. } = &mut self.connections;
         let is_crowded = admission.is_crowded();
         let Some(connection) = slots.get_mut(token) else { return false };
         let was_paused = !connection.takes_messages(is_crowded);
@@ -226,23 +233,23 @@ impl TurnScheduler {
 
     /// Ends a connection whose client has neither completed its request nor taken its answer in time.
     pub(super) fn check_stall(&mut self, token: ConnectionToken, now: ClockReading) {
-        let Connections { slots, admission, timers, .. } = &mut self.connections;
-        let Some(connection) = slots.get_mut(token) else { return };
-        match connection.stall_deadline(admission.is_crowded()) {
-            None => {}
-            Some((StallKind::Answer, at_ms)) if at_ms > now.ms => {
+        let connections = &mut self.connections;
+        let Some((stall, at_ms)) = connections.stall_deadline(token, connections.admission.is_crowded())
+        else {
+            return;
+        };
+        let Some(connection) = connections.get_mut(token) else { return };
+        match stall {
+            _ if at_ms > now.ms => {
                 connection.advance_window(now.ms);
-                timers.set(LoopTimer::StallCheck(token), at_ms.min(now.ms + DRAIN_WINDOW_MS));
+                connections.check_stall_at(token, stall, at_ms, now);
             }
-            Some((StallKind::Request, at_ms)) if at_ms > now.ms => {
-                timers.set(LoopTimer::StallCheck(token), at_ms);
-            }
-            Some((StallKind::Answer, _)) => self.close(token, now),
+            StallKind::Answer | StallKind::Silence => self.close(token, now),
             // Unread bytes wait in the socket: the tracker caused the pause.
-            Some((StallKind::Request, _)) if connection.readable => {
-                timers.set(LoopTimer::StallCheck(token), now.ms + REQUEST_STALL_MS);
+            StallKind::Request if connection.readable => {
+                connections.timers.set(LoopTimer::StallCheck(token), now.ms + REQUEST_STALL_MS);
             }
-            Some((StallKind::Request, _)) => {
+            StallKind::Request => {
                 let message = "the request was not completed in time";
                 self.refuse_input(token, RequestFailure::new(FailureCode::Timeout, message), true, now);
                 self.connections.ready.insert(token);

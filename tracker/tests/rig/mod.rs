@@ -53,9 +53,31 @@ impl Tracker {
         Tracker::start_in(dir)
     }
 
+    /// The same, with further options.
+    pub(crate) fn with_options(options: &[&str]) -> Tracker {
+        let dir = memory_dir();
+        std::fs::write(dir.path().join("tracker_info.txt"), "127.0.0.1 0\n").unwrap();
+        Tracker::spawn(command(dir.path()).args(options), dir)
+    }
+
+    /// The same, with at most this many descriptors.
+    pub(crate) fn with_descriptors(limit: usize) -> Tracker {
+        let dir = memory_dir();
+        std::fs::write(dir.path().join("tracker_info.txt"), "127.0.0.1 0\n").unwrap();
+        let program = command(dir.path()).get_program().to_owned();
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {limit}; exec \"$0\"")]).arg(program);
+        limited.current_dir(dir.path()).env_remove("SHOAL_TRACKERS").env_remove("RUST_LOG");
+        Tracker::spawn(limited.stdin(Stdio::null()), dir)
+    }
+
     /// Starts a tracker in a directory with a cluster file.
     pub(crate) fn start_in(dir: tempfile::TempDir) -> Tracker {
-        let mut child = command(dir.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Tracker::spawn(&mut command(dir.path()), dir)
+    }
+
+    fn spawn(command: &mut Command, dir: tempfile::TempDir) -> Tracker {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.strip_prefix("tracker listening on ").expect("the one line on stdout");
@@ -111,7 +133,18 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn to(address: SocketAddr) -> Client {
-        let socket = TcpStream::connect(address).unwrap();
+        Client::on(TcpStream::connect(address).unwrap())
+    }
+
+    /// A connection that comes from another address of loopback, 127.0.0.`host`.
+    pub(crate) fn from_host(host: u8, tracker: &Tracker) -> Client {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+        socket.connect(&tracker.address.into()).unwrap();
+        Client::on(socket.into())
+    }
+
+    fn on(socket: TcpStream) -> Client {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::cli::TrackerArgs;
+use crate::limits::FILES_EXTRA;
 use crate::topology::binaries::{ShoalBinaries, with_clean_environment};
 use crate::topology::spawned::{self, SpawnedProgram};
 use crate::topology::usage;
@@ -34,6 +35,8 @@ impl LoadedTracker {
         std::fs::write(&file, "127.0.0.1 0\n")?;
         let mut command = with_clean_environment(Command::new(&binaries.tracker));
         command.arg(&file).arg("1").arg("--data").arg(folder.join("state"));
+        let own = u64::from(args.connections) + FILES_EXTRA;
+        command.arg("--connections-per-address").arg(own.to_string());
         command.current_dir(&folder);
         let ((tracker, address), cpus) = cpus.start_apart(|| {
             SpawnedProgram::start_ready("tracker", &command, &folder, "tracker listening on ")

@@ -103,7 +103,8 @@ fn upload_pieces(bytes: u64) -> anyhow::Result<usize> {
 
 /// Raises the limit of open files for this process and the tracker that it starts.
 fn allow_files(connections: u64) -> anyhow::Result<()> {
-    let wanted = connections + FILES_EXTRA;
+    // The tracker keeps an eighth of its descriptors for clients without a login.
+    let wanted = connections + connections / 7 + FILES_EXTRA;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < wanted) {
         if limit.maximum.is_some_and(|maximum| maximum < wanted) {

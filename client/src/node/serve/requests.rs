@@ -292,7 +292,8 @@ impl RequestHandler {
             hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
             user: self.core.trackers.user(),
             tracker: tracker_status.tracker,
-            reachability: lock(&self.core.reachability).clone(),
+            // What a tracker found earlier says nothing about now.
+            reachability: lock(&self.core.reachability).clone().filter(|_| tracker_status.trouble.is_none()),
             waits_for: self.waits_for(),
             shares: self.share_rows(engine.as_ref()),
             waiting_shares: self.waiting_shares(),
@@ -332,7 +333,9 @@ impl RequestHandler {
 
     /// What the node waits for, in words.
     pub(crate) fn waits_for(&self) -> Vec<String> {
-        let login = self.core.trackers.user().is_none().then(|| "a login (`client login USER`)".to_owned());
+        let login = self.core.trackers.user().is_none().then(|| {
+            "a login (`client login USER`, or `client create_user USER` for a new account)".to_owned()
+        });
         let trouble = self.core.trackers.status().trouble.map(|why| format!("a tracker ({why})"));
         let trackers = trouble.or_else(|| {
             self.core.trackers.find_trackers().err().map(|fault| format!("the trackers' addresses ({fault})"))

@@ -142,6 +142,7 @@ impl Service {
             Command::Logout => Service::logout(&context, now),
             Command::ChangePassword { old, new } => self.change_password(&context, old, new, now),
             Command::Whoami => self.whoami(&context, now),
+            Command::GoOffline => self.go_offline(&context, now),
             Command::CheckAddress { peer_key } => self.check_address(&context, peer_key, now),
             Command::CreateGroup { .. }
             | Command::JoinGroup { .. }

@@ -10,7 +10,7 @@ use crate::api::answers::AddressProblem;
 use crate::api::failure::RequestFailure;
 use crate::api::response::CommandSuccess;
 use crate::state::command::{LogAction, LogCommand};
-use crate::state::id::{Actor, RequestId};
+use crate::state::id::{Actor, RequestId, UserId};
 use crate::state::node::NodeEndpoint;
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
@@ -105,6 +105,11 @@ impl Caller {
 
     pub(in crate::server) fn is_logged_in(&self) -> bool {
         self.session.is_some()
+    }
+
+    /// The user of the session.
+    pub(in crate::server) fn user(&self) -> Option<&UserId> {
+        self.session.as_ref().map(|bound| &bound.actor.user)
     }
 }
 
