@@ -15,7 +15,7 @@ use socket2::SockRef;
 use crate::lock::lock;
 use crate::proto::codec;
 use crate::proto::frame::{Message, RefusedCode};
-use crate::proto::places::{PlaceEnd, PlaceId, PlaceLimits, PlaceTable};
+use crate::proto::places::{NodePlaceLimits, NodePlaceTable, PlaceEnd, PlaceId};
 use crate::proto::ticket::UnixSeconds;
 use crate::proto::time::Moment;
 
@@ -25,7 +25,7 @@ pub(crate) struct ServingPlaces(Mutex<PlacesState>);
 
 #[derive(Debug)]
 struct PlacesState {
-    table: PlaceTable,
+    table: NodePlaceTable,
     sockets: BTreeMap<PlaceId, Arc<TcpStream>>,
 }
 
@@ -47,8 +47,11 @@ pub(crate) struct ServingPlaceGuard {
 impl ServingPlaces {
     /// As many places as this process has descriptors for.
     pub(crate) fn new() -> ServingPlaces {
-        let limits = PlaceLimits::for_descriptors(getrlimit(Resource::Nofile).current);
-        ServingPlaces(Mutex::new(PlacesState { table: PlaceTable::new(limits), sockets: BTreeMap::new() }))
+        let limits = NodePlaceLimits::for_descriptors(getrlimit(Resource::Nofile).current);
+        ServingPlaces(Mutex::new(PlacesState {
+            table: NodePlaceTable::new(limits),
+            sockets: BTreeMap::new(),
+        }))
     }
 
     /// Gives a place to a peer that has connected. `None`: there is none, and the peer was told so.

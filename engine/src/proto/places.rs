@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A crowd takes room from itself: when all places are taken, the address or user with most connections gives one up. No
-//! limit stands in the way while places are free. Invariant: there are never more places than the [`PlaceLimits`] say.
+//! limit stands in the way while places are free. Invariant: there are never more places than the [`NodePlaceLimits`] say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -36,22 +36,22 @@ pub enum PlaceEnd {
 
 /// How many places there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlaceLimits {
+pub struct NodePlaceLimits {
     /// For connections that have shown no ticket yet; and as many for those that have lost their place and are about to close.
     handshakes: usize,
     /// For connections with a ticket.
     serving: usize,
 }
 
-impl PlaceLimits {
+impl NodePlaceLimits {
     /// The limits of a process that may have `descriptors` files open; `None`: any number.
     #[must_use]
-    pub fn for_descriptors(descriptors: Option<u64>) -> PlaceLimits {
+    pub fn for_descriptors(descriptors: Option<u64>) -> NodePlaceLimits {
         const ALL: usize = PROVIDER_CONNECTIONS_MAX + 2 * UNAUTHENTICATED_MAX;
         let most = descriptors.map_or(u64::MAX, |count| count / DESCRIPTORS_PER_PLACE);
         let all = usize::try_from(most).unwrap_or(ALL).min(ALL);
         let share = |of: usize| (of * all / ALL).max(1);
-        PlaceLimits { handshakes: share(UNAUTHENTICATED_MAX), serving: share(PROVIDER_CONNECTIONS_MAX) }
+        NodePlaceLimits { handshakes: share(UNAUTHENTICATED_MAX), serving: share(PROVIDER_CONNECTIONS_MAX) }
     }
 }
 
@@ -70,7 +70,7 @@ impl AddressBlock {
 
 /// One connection.
 #[derive(Debug)]
-struct Place {
+struct NodePlace {
     address: AddressBlock,
     state: PlaceState,
 }
@@ -104,9 +104,9 @@ pub struct AcceptedPlace {
 
 /// All connections to one provider.
 #[derive(Debug)]
-pub struct PlaceTable {
-    limits: PlaceLimits,
-    places: BTreeMap<PlaceId, Place>,
+pub struct NodePlaceTable {
+    limits: NodePlaceLimits,
+    places: BTreeMap<PlaceId, NodePlace>,
     next_id: u64,
     handshakes: BTreeMap<AddressBlock, BTreeSet<PlaceId>>,
     serving_count: usize,
@@ -114,11 +114,11 @@ pub struct PlaceTable {
     rejections: BTreeMap<Arc<str>, BurstLimit>,
 }
 
-impl PlaceTable {
+impl NodePlaceTable {
     /// A table without connections.
     #[must_use]
-    pub fn new(limits: PlaceLimits) -> PlaceTable {
-        PlaceTable {
+    pub fn new(limits: NodePlaceLimits) -> NodePlaceTable {
+        NodePlaceTable {
             limits,
             places: BTreeMap::new(),
             next_id: 0,
@@ -144,7 +144,7 @@ impl PlaceTable {
         let id = PlaceId(self.next_id);
         self.next_id += 1;
         self.handshakes.entry(address).or_default().insert(id);
-        self.places.insert(id, Place { address, state: PlaceState::Handshake });
+        self.places.insert(id, NodePlace { address, state: PlaceState::Handshake });
         Some(AcceptedPlace { id, ended })
     }
 
@@ -170,8 +170,8 @@ impl PlaceTable {
         expires: UnixSeconds,
     ) -> Result<Option<PlaceId>, PlaceEnd> {
         let address = match self.places.get(&id) {
-            Some(Place { address, state: PlaceState::Handshake }) => *address,
-            Some(Place { state: PlaceState::Ended(end), .. }) => return Err(*end),
+            Some(NodePlace { address, state: PlaceState::Handshake }) => *address,
+            Some(NodePlace { state: PlaceState::Ended(end), .. }) => return Err(*end),
             _ => unreachable!("a connection shows its first ticket once, while it has a place"),
         };
         let is_full = self.serving_count >= self.limits.serving;
@@ -182,7 +182,7 @@ impl PlaceTable {
         self.remove_handshake(id, address);
         let user = self.rejections_of(user);
         let state = PlaceState::Serving(ServingPlace { user, expires, used_at: now });
-        self.places.insert(id, Place { address, state });
+        self.places.insert(id, NodePlace { address, state });
         self.serving_count += 1;
         assert!(self.serving_count <= self.limits.serving, "the serving places are bounded");
         Ok(ended)
@@ -240,7 +240,7 @@ impl PlaceTable {
 
     /// Ends the connections whose ticket and grace are over at `time`, and returns them. To be called regularly.
     pub fn expire(&mut self, now: Moment, time: UnixSeconds) -> Vec<PlaceId> {
-        let is_over = |place: &Place| match &place.state {
+        let is_over = |place: &NodePlace| match &place.state {
             PlaceState::Serving(serving) => serving.expires.is_over_at(time),
             _ => false,
         };
@@ -270,10 +270,10 @@ impl PlaceTable {
     fn end(&mut self, id: PlaceId, end: PlaceEnd) {
         let place = self.places.remove(&id).expect("a connection that ends has a place");
         self.leave_state(id, &place);
-        self.places.insert(id, Place { state: PlaceState::Ended(end), ..place });
+        self.places.insert(id, NodePlace { state: PlaceState::Ended(end), ..place });
     }
 
-    fn leave_state(&mut self, id: PlaceId, place: &Place) {
+    fn leave_state(&mut self, id: PlaceId, place: &NodePlace) {
         match place.state {
             PlaceState::Handshake => self.remove_handshake(id, place.address),
             PlaceState::Serving(_) => self.serving_count -= 1,

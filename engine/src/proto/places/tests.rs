@@ -5,17 +5,17 @@ use std::net::Ipv4Addr;
 use super::super::limits::TICKET_GRACE_S;
 use super::*;
 
-const LIMITS: PlaceLimits = PlaceLimits { handshakes: 8, serving: 16 };
+const LIMITS: NodePlaceLimits = NodePlaceLimits { handshakes: 8, serving: 16 };
 const END: UnixSeconds = UnixSeconds(1_000);
 
 struct Provider {
-    table: PlaceTable,
+    table: NodePlaceTable,
     now: Moment,
 }
 
 impl Provider {
     fn new() -> Provider {
-        Provider { table: PlaceTable::new(LIMITS), now: Moment::default() }
+        Provider { table: NodePlaceTable::new(LIMITS), now: Moment::default() }
     }
 
     /// A connection that closes at once the one that made room for it.
@@ -49,8 +49,7 @@ impl Provider {
     }
 
     fn count_of(&self, user: &str) -> usize {
-        let is_of =
-            |place: &&Place| matches!(&place.state, PlaceState::Serving(serving) if *serving.user == *user);
+        let is_of = |place: &&NodePlace| matches!(&place.state, PlaceState::Serving(serving) if *serving.user == *user);
         self.table.places.values().filter(is_of).count()
     }
 
@@ -180,11 +179,11 @@ fn rejections_of_one_user_are_paced_over_all_connections_and_over_reconnecting()
 
 #[test]
 fn few_descriptors_make_few_places() {
-    let full = PlaceLimits { handshakes: UNAUTHENTICATED_MAX, serving: PROVIDER_CONNECTIONS_MAX };
-    assert_eq!(PlaceLimits::for_descriptors(None), full);
-    assert_eq!(PlaceLimits::for_descriptors(Some(1 << 20)), full);
+    let full = NodePlaceLimits { handshakes: UNAUTHENTICATED_MAX, serving: PROVIDER_CONNECTIONS_MAX };
+    assert_eq!(NodePlaceLimits::for_descriptors(None), full);
+    assert_eq!(NodePlaceLimits::for_descriptors(Some(1 << 20)), full);
     for descriptors in [0, 64, 256, 1_024, 4_096] {
-        let PlaceLimits { handshakes, serving } = PlaceLimits::for_descriptors(Some(descriptors));
+        let NodePlaceLimits { handshakes, serving } = NodePlaceLimits::for_descriptors(Some(descriptors));
         assert!(handshakes > 0 && serving > 0);
         let used = 2 * (2 * handshakes + serving) as u64;
         assert!(used <= (descriptors / 2).max(6), "{descriptors}: {used}");
