@@ -62,6 +62,10 @@ pub(crate) const PIECES_WITHOUT_SIZE_MAX: usize = 1 << 21;
 /// Interval at which the trackers' time is saved, in seconds. After a boot, this node's time is behind by at most that.
 pub(crate) const TRACKER_TIME_SAVE_EVERY_S: u64 = 5 * 60;
 
+/// The number of the trackers' last change is saved again once it has grown by more than this: a node that was restarted notices
+/// an older state unless fewer changes are lost.
+pub(crate) const REVISION_SAVE_EVERY: u64 = 64;
+
 /// Longest text of a tracker or peer that is printed, in bytes after escaping: a few sentences.
 pub(crate) const PRINTABLE_MAX_BYTES: usize = 1_024;
 

@@ -6,6 +6,7 @@ mod rig;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use rig::{RunningNode, TestRig, UserHome, pieces, until};
 
@@ -191,4 +192,113 @@ fn neither_a_missing_tracker_file_nor_a_foreign_answer_ends_a_transfer() {
     rig.name_tracker(tracker);
     until("the download is complete", || bob.downloads().starts_with("[C] [g] f  "));
     until("alice is listed for bob", || bob.run(["get_peers", "g", "f"]).expect(0).out.lines().count() == 1);
+}
+
+/// Replaces the data of the tracker, which was killed, by what is in `from`; keeps them in `kept`.
+fn replace_tracker_data(rig: &TestRig, kept: &str, from: &str) {
+    fs::rename(rig.path("tracker_data"), rig.path(kept)).unwrap();
+    if rig.path(from).exists() {
+        fs::rename(rig.path(from), rig.path("tracker_data")).unwrap();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if entry.is_dir() {
+            copy_folder(&entry, &to.join(name));
+        } else {
+            fs::copy(&entry, to.join(name)).unwrap();
+        }
+    }
+}
+
+fn seeders(asker: &UserHome, file: &str) -> usize {
+    asker.run(["get_peers", "g", file, "--json"]).out.matches("\"complete\":true").count()
+}
+
+#[test]
+fn an_older_backup_makes_nodes_forget_nothing_and_all_is_listed_again() {
+    let mut rig = TestRig::new();
+    let (alice, a) = rig.user("alice");
+    alice.run(["create_group", "g"]).expect(0);
+    rig.file("old", b"old");
+    alice.run(["upload_file", "g", "old"]).expect(0);
+    let (bob, _b) = rig.user("bob");
+    bob.run(["join_group", "g"]).expect(0);
+    rig.kill_tracker();
+    copy_folder(&rig.path("tracker_data"), &rig.path("older"));
+    rig.start_tracker();
+    // What the backup does not have: an upload, a group with a file, a downloaded file, a login.
+    rig.file("new", b"new");
+    alice.run(["create_group", "h"]).expect(0);
+    alice.run(["upload_file", "g", "new"]).expect(0);
+    alice.run(["upload_file", "h", "new"]).expect(0);
+    bob.run(["download_file", "g", "new", "copy"]).expect(0);
+    let (carol, _c) = rig.user("carol");
+    carol.run(["join_group", "g"]).expect(0);
+    until("all shares are announced", || seeders(&carol, "new") == 2);
+
+    rig.kill_tracker();
+    replace_tracker_data(&rig, "newer", "older");
+    rig.start_tracker();
+    until("alice's upload is listed again", || {
+        bob.run(["list_files", "g"]).out.lines().any(|line| line == "new")
+    });
+    let status = |home: &UserHome| home.status().to_string();
+    until("a share in a group that is unknown there is kept", || {
+        let status = alice.status();
+        let shares = status["shares"].as_array().unwrap();
+        let is_unknown = |group| {
+            let share = shares.iter().find(|share| share["group"] == group && share["file"] == "new");
+            share.is_some_and(|share| share["unknown_there"] == true && share["changed"].is_null())
+        };
+        is_unknown("h") && !is_unknown("g") && status.to_string().contains("older state")
+    });
+    let refused = carol.run(["whoami"]).expect(3).err;
+    assert!(refused.contains("does not know this login"), "{refused}");
+    assert!(status(&carol).contains("\"user\":\"carol\""), "{}", status(&carol));
+    // A restarted node keeps them, too.
+    a.kill();
+    let _a = alice.serve(&[]);
+
+    rig.kill_tracker();
+    replace_tracker_data(&rig, "older", "newer");
+    rig.start_tracker();
+    carol.run(["whoami"]).expect(0);
+    until("all is listed as before", || {
+        seeders(&carol, "new") == 2 && seeders(&bob, "old") == 1 && !status(&alice).contains("unknown_there")
+    });
+    let files = alice.run(["list_files", "h", "--json"]).expect(0).out;
+    assert!(files.contains("\"seeders\":1"), "{files}");
+}
+
+#[test]
+fn a_tracker_of_another_cluster_is_named_and_the_login_is_kept() {
+    let mut rig = TestRig::new();
+    let ((alice, _a), (bob, _b)) = alice_and_slow_bob(&rig, 1);
+    bob.run(["download_file", "g", "f", "copy"]).expect(0);
+    rig.kill_tracker();
+    replace_tracker_data(&rig, "right", "none");
+    rig.start_tracker();
+    let refused = alice.run(["list_files", "g"]).expect(3).err;
+    assert!(refused.contains("another cluster than the one you logged in to"), "{refused}");
+    assert!(refused.contains("login alice`") && refused.contains("--trackers"), "{refused}");
+    let status = alice.status();
+    assert!(status["user"] == "alice" && status["shares"][0]["unknown_there"] == true, "{status}");
+    // A user may change to the other cluster and back.
+    bob.run(["create_user", "bob", "password"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    until("the other cluster does not have the file", || {
+        bob.status()["shares"][0]["changed"].as_str().is_some_and(|why| why.contains('g'))
+    });
+
+    rig.kill_tracker();
+    replace_tracker_data(&rig, "wrong", "right");
+    rig.start_tracker();
+    alice.run(["whoami"]).expect(0);
+    bob.run(["whoami"]).expect(3);
+    bob.run(["login", "bob", "password"]).expect(0);
+    until("all is listed again", || seeders(&alice, "f") == 1 && seeders(&bob, "f") == 1);
 }

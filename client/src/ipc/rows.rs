@@ -178,6 +178,9 @@ pub(crate) struct ShareRow {
     /// Why the file is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) changed: Option<String>,
+    /// The tracker does not know the share at the moment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unknown_there: bool,
 }
 
 /// Sends without a copy in the kernel.
@@ -293,6 +296,9 @@ pub(crate) struct NodeStatus {
     pub(crate) hash: Option<String>,
     /// The user who is logged in.
     pub(crate) user: Option<String>,
+    /// Why the tracker does not know the login or some shares, which are kept here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unknown_there: Option<String>,
     /// The tracker in use.
     pub(crate) tracker: Option<SocketAddr>,
     /// Whether others reach it; `None` until the tracker has called back.

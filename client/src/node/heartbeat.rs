@@ -15,7 +15,7 @@ use tracker::api::request::Command;
 
 use super::shares::{Shares, announce_again, record_new_fingerprints, withdraw_changed_files};
 use super::shutdown::Latch;
-use super::trackers::RequestUrgency;
+use super::trackers::{RequestUrgency, TrackerStanding};
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
@@ -29,16 +29,15 @@ pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<Arc<Latch>, ClientF
     std::thread::Builder::new()
         .name("heartbeat".into())
         .spawn(move || {
-            let mut was_lost = false;
             let mut withdrawn = BTreeSet::new();
-            let mut checked = None;
+            let mut beat = Heartbeat::default();
             loop {
                 withdraw_changed_files(&shares, &mut withdrawn);
                 record_new_fingerprints(&shares);
-                was_lost = send_heartbeat(&shares, was_lost, &mut checked);
-                let pause_ms = if was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
+                beat.send(&shares);
+                let pause_ms = if beat.was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
                 if shares.core.shutdown.wait_timeout(Duration::from_millis(pause_ms)) {
-                    if !was_lost {
+                    if !beat.was_lost {
                         go_offline(&shares);
                     }
                     return told.set();
@@ -60,39 +59,76 @@ fn go_offline(shares: &Shares) {
     }
 }
 
-/// The numbers of a node's shares, at the trackers and announced by the node, that were found to differ last.
-type ShareCounts = Option<(u64, u64)>;
+/// What the last heartbeats have found.
+#[derive(Default)]
+struct Heartbeat {
+    /// No tracker was reached.
+    was_lost: bool,
+    /// The numbers of this node's shares, at the trackers and announced, that were found to differ last.
+    checked: Option<(u64, u64)>,
+    /// How the tracker stood to the login.
+    standing: TrackerStanding,
+    /// Why the tracker refused the last heartbeat. It is posted once.
+    refusal: Option<String>,
+}
 
-/// Sends one heartbeat; whether the trackers are lost now. Their loss and their return are each posted once.
-fn send_heartbeat(shares: &Shares, was_lost: bool, checked: &mut ShareCounts) -> bool {
-    let core = &shares.core;
-    let Some(user) = core.trackers.user().filter(|_| core.peer.started_engine().is_some()) else {
-        return false;
-    };
-    // Counted before the request: what is announced later, the answer may not count.
-    let announced = shares.table.count_announced(&user);
-    match core.trackers.request::<PingAnswer>(Command::Ping, RequestUrgency::Background) {
-        Ok((answer, _)) => {
-            core.trackers.learn_time(answer.server_time);
-            let counts = answer.shares.map(|known| (known, announced)).filter(|(known, own)| known < own);
-            if counts.is_some() && counts != *checked {
-                announce_again(shares, &user);
+impl Heartbeat {
+    /// Sends one heartbeat. The loss of the trackers and their return are each posted once, and so is a tracker that does not
+    /// know the login, or has an older state.
+    fn send(&mut self, shares: &Shares) {
+        let core = &shares.core;
+        let Some(user) = core.trackers.user().filter(|_| core.peer.started_engine().is_some()) else {
+            *self = Heartbeat::default();
+            return;
+        };
+        // Counted before the request: what is announced later, the answer may not count.
+        let announced = shares.table.count_announced(&user);
+        let answer = core.trackers.request::<PingAnswer>(Command::Ping, RequestUrgency::Background);
+        match answer {
+            Ok((answer, _)) => {
+                core.trackers.learn_ping(&answer);
+                let counts = answer.shares.map(|known| (known, announced)).filter(|(known, own)| known < own);
+                if counts.is_some() && counts != self.checked {
+                    announce_again(shares, &user);
+                }
+                self.checked = counts;
+                if std::mem::take(&mut self.was_lost) {
+                    core.notices.post("the trackers are back");
+                }
+                self.refusal = None;
             }
-            *checked = counts;
-            if was_lost {
-                core.notices.post("the trackers are back");
+            Err(fault) if fault.exit == ExitCause::NoTracker => {
+                if !std::mem::replace(&mut self.was_lost, true) {
+                    core.notices.post(&format!("{fault}; trying again"));
+                }
             }
-            false
+            Err(fault) => {
+                self.was_lost = false;
+                let refusal = Some(fault.to_string());
+                if refusal != self.refusal && !core.trackers.standing().is_behind() {
+                    core.notices.post(&format!("the trackers do not know that this node is there: {fault}"));
+                }
+                self.refusal = refusal;
+            }
         }
-        Err(fault) if fault.exit == ExitCause::NoTracker => {
-            if !was_lost {
-                core.notices.post(&format!("{fault}; trying again"));
-            }
-            true
+        self.note_standing(shares, core.trackers.standing());
+    }
+
+    fn note_standing(&mut self, shares: &Shares, now: TrackerStanding) {
+        let core = &shares.core;
+        let before = std::mem::replace(&mut self.standing, now);
+        if std::mem::discriminant(&before) == std::mem::discriminant(&self.standing) {
+            return;
         }
-        Err(fault) => {
-            core.notices.post(&format!("the trackers do not know that this node is there: {fault}"));
-            false
+        match self.standing.unknown_reason() {
+            Some(reason) => core.notices.post(&format!(
+                "{reason}; the login and all shares and downloads are kept here, and told again as soon as it can be"
+            )),
+            None => {
+                core.notices.post("the tracker knows this login and its shares again");
+                // What waits for its next attempt is told now.
+                core.recovery_wakeup.set();
+            }
         }
     }
 }

@@ -201,6 +201,7 @@ pub(crate) fn unserved_share_row(key: &FileKey, why: String) -> ShareRow {
         sent_bytes: 0,
         consumers: 0,
         changed: Some(why),
+        unknown_there: false,
     }
 }
 
@@ -214,6 +215,7 @@ pub(crate) fn share_row(status: &ShareStatus) -> ShareRow {
         sent_bytes: status.sent_bytes,
         consumers: status.consumers,
         changed: status.source_change.clone().or_else(|| status.trouble.clone()),
+        unknown_there: false,
     }
 }
 

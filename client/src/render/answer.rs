@@ -247,6 +247,7 @@ fn node_lines(node: &NodeStatus) -> Vec<(&'static str, String)> {
             (figures::format_size(sends.mapped_bytes), figures::format_size(sends.copied_bytes));
         ("zero copy", format!("{mapped} sent, {copied} copied by the kernel, {} refused", sends.refused))
     }));
+    text.extend(node.unknown_there.iter().map(|why| ("unknown there", why.clone())));
     text.extend(node.waits_for.iter().map(|what| ("waits for", what.clone())));
     for WaitingSharesRow { user, shares } in &node.waiting_shares {
         let what = if *shares == 1 { "1 share waits" } else { &format!("{shares} shares wait") };
@@ -266,7 +267,8 @@ fn node_lines(node: &NodeStatus) -> Vec<(&'static str, String)> {
                 )
             }
         };
-        text.push(("shares", format!("[{}] {}  {state}", share.group, share.file)));
+        let unknown = if share.unknown_there { "; unknown there" } else { "" };
+        text.push(("shares", format!("[{}] {}  {state}{unknown}", share.group, share.file)));
     }
     text.extend(node.downloads.iter().map(|download| ("downloads", transfer::transfer_line(download))));
     text.extend(node.troubles.iter().map(|trouble| ("trouble", trouble.clone())));
@@ -337,6 +339,7 @@ mod tests {
             zero_copy: None,
             hash: None,
             user: None,
+            unknown_there: None,
             tracker: None,
             reachability: None,
             waits_for: vec!["a login".into()],

@@ -197,13 +197,19 @@ impl PeerEntry {
 }
 
 /// Proof that the tracker answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PingAnswer {
     /// The tracker's time.
     pub server_time: u64,
     /// Number of files that the session's node shares as far as the tracker knows; `None` without a session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<u64>,
+    /// Id of the cluster, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Number of the last change. A lower one than before, in the same cluster, is that of an older copy of its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 /// The cluster as this tracker sees it.
@@ -217,6 +223,12 @@ pub struct StatusAnswer {
     pub learners: Vec<SocketAddr>,
     /// The tracker's time.
     pub server_time: u64,
+    /// As in [`PingAnswer`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// As in [`PingAnswer`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
 }
 
 /// Whether the tracker has reached the session's node.

@@ -23,6 +23,8 @@ pub(super) struct LogGauges {
     pub(super) entries: AtomicU64,
     /// Commands applied.
     pub(super) commands: AtomicU64,
+    /// Index of the entry that was applied last; 0 before the first.
+    pub(super) applied: AtomicU64,
     /// Offset of the last read, in bytes.
     last_read: AtomicU64,
 }

@@ -39,6 +39,7 @@ impl MachineStore {
     }
 
     fn apply_all(store: &ReplicaStore, entries: Vec<Entry>) -> Result<Vec<BatchAnswers>, ReplicaFault> {
+        let applied = entries.last().map(|entry| entry.log_id.index);
         let answers = store.write(FlushMode::Lazy, |change| {
             let (mut last, mut membership): Applied =
                 meta_in_change(change, meta::APPLIED)?.unwrap_or_default();
@@ -63,6 +64,9 @@ impl MachineStore {
         })?;
         let commands = answers.iter().map(|answers| answers.0.len() as u64).sum();
         store.gauges().commands.fetch_add(commands, Ordering::Relaxed);
+        if let Some(index) = applied {
+            store.gauges().applied.store(index, Ordering::Relaxed);
+        }
         Ok(answers)
     }
 

@@ -39,6 +39,7 @@ pub struct Replica {
     proposals: mpsc::Sender<Proposal>,
     waiting_bytes: Arc<Semaphore>,
     shared: Arc<PublishedState>,
+    cluster: String,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -53,7 +54,7 @@ impl Replica {
         let (stop, stopped) = oneshot::channel();
         let (ready, begun) = std_mpsc::sync_channel(1);
         let shared = Arc::new(PublishedState::default());
-        let name = home.name();
+        let (name, cluster) = (home.name(), options.cluster.clone());
         let run = {
             let shared = Arc::clone(&shared);
             move || runner::run_log(Box::new(home), &options, inbox, stopped, &shared, ready)
@@ -65,7 +66,7 @@ impl Replica {
         let stopped = || ReplicaFault::Stopped { path: name.into(), reason: "its thread ended".to_owned() };
         begun.recv().unwrap_or_else(|_| Err(stopped()))?;
         let waiting_bytes = Arc::new(Semaphore::new(WAITING_MAX_BYTES));
-        Ok(Replica { proposals, waiting_bytes, shared, stop: Some(stop), thread: Some(thread) })
+        Ok(Replica { proposals, waiting_bytes, shared, cluster, stop: Some(stop), thread: Some(thread) })
     }
 
     /// Proposes a command. `reply` is called once, from the replica's thread, when the command is durable and applied or has
@@ -120,6 +121,20 @@ impl Replica {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.shared.epoch()
+    }
+
+    /// Id of the cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// Number of the last change: it never decreases, unless an older copy of the log takes the place of this one. `None`
+    /// while the log is being reopened.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        let applied = self.shared.store()?.gauges().applied.load(Ordering::Relaxed);
+        (applied > 0).then_some(applied)
     }
 
     /// Counters since the log was opened last.

@@ -95,6 +95,16 @@ impl ReplicatedState {
         self.replica.epoch()
     }
 
+    /// Id of the cluster.
+    pub(super) fn cluster(&self) -> &str {
+        self.replica.cluster()
+    }
+
+    /// Number of the last change; `None` while the log is being reopened.
+    pub(super) fn revision(&self) -> Option<u64> {
+        self.replica.revision()
+    }
+
     pub(super) fn queries(&self) -> StateQueries<'_> {
         StateQueries::new(&self.view)
     }

@@ -54,6 +54,12 @@ pub(crate) struct SavedSession {
     pub(crate) token: String,
     /// The public key under which the trackers sign tickets.
     pub(crate) tracker_key: [u8; 32],
+    /// Id of the trackers' cluster, once a tracker has told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<String>,
+    /// Number of the cluster's last change that this node has seen; saved now and then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) revision: Option<u64>,
 }
 
 impl SavedSession {
@@ -288,7 +294,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::lock(dir.path()).unwrap().unwrap();
         assert_eq!(state.session(), None);
-        let session = SavedSession { user: "u".into(), token: "t".into(), tracker_key: [9; 32] };
+        let session = SavedSession {
+            user: "u".into(),
+            token: "t".into(),
+            tracker_key: [9; 32],
+            cluster: None,
+            revision: None,
+        };
         state.save_session(&session).unwrap();
         assert_eq!(state.session(), Some(session));
         assert_eq!(mode(&dir.path().join(SESSION)), 0o600);

@@ -308,7 +308,8 @@ impl DownloadAnnouncer {
     fn record_completion(&self, path: &Path) -> Result<(), ClientFault> {
         let DownloadRun { key, user, id, download, .. } = &*self.run;
         if let Some(fingerprint) = download.fingerprint() {
-            let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
+            let origin =
+                ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint, is_upload: false };
             shares::share_download(&self.shares, key, origin, &self.manifest, ShareState::Served)?;
         }
         self.shares.core.records.remove_download(id)

@@ -416,7 +416,8 @@ impl Downloads {
         let DownloadRecord { key, user, .. } = &recorded.record;
         {
             let _share_lock = download_lock.lock_share()?;
-            let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
+            let origin =
+                ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint, is_upload: false };
             shares::share_download(&self.shares, key, origin, manifest, ShareState::NotServed)?;
             core.records.remove_download(&recorded.id)?;
         }

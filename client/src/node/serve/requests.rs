@@ -22,8 +22,8 @@ use crate::node::downloads::{DownloadControl, DownloadRequest, Downloads, StartO
 use crate::node::events::EventStream;
 use crate::node::reachability::{check_reachability, start_reachability_check};
 use crate::node::rows;
-use crate::node::shares::{self, ShareState};
-use crate::node::trackers::RequestUrgency;
+use crate::node::shares::{self, LocalShare, ShareState};
+use crate::node::trackers::{RequestUrgency, TrackerStanding};
 
 /// The parts that handle requests.
 pub(crate) struct RequestHandler {
@@ -291,6 +291,7 @@ impl RequestHandler {
             zero_copy: engine.as_ref().map(|engine| rows::zero_copy_row(engine.zero_copy_sends())),
             hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
             user: self.core.trackers.user(),
+            unknown_there: self.core.trackers.standing().unknown_reason(),
             tracker: tracker_status.tracker,
             // What a tracker found earlier says nothing about now.
             reachability: lock(&self.core.reachability).clone().filter(|_| tracker_status.trouble.is_none()),
@@ -316,7 +317,18 @@ impl RequestHandler {
             .collect();
         let is_unserved =
             |row: &ShareRow| unserved.iter().any(|other| other.group == row.group && other.file == row.file);
-        let served = engine.into_iter().flat_map(Engine::shares).map(|share| rows::share_row(&share));
+        let standing = self.core.trackers.standing();
+        let is_unknown = |row: &ShareRow| {
+            let same = |share: &&LocalShare| {
+                share.file.key.group.as_str() == row.group && share.file.key.name.as_str() == row.file
+            };
+            let is_told = known.iter().find(same).is_some_and(|share| share.state == ShareState::Announced);
+            standing.is_behind() && !(is_told && matches!(standing, TrackerStanding::OlderState { .. }))
+        };
+        let served = engine.into_iter().flat_map(Engine::shares).map(|share| {
+            let row = rows::share_row(&share);
+            ShareRow { unknown_there: is_unknown(&row), ..row }
+        });
         let mut rows: Vec<ShareRow> = served.filter(|row| !is_unserved(row)).collect();
         rows.extend(unserved);
         rows

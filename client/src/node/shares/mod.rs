@@ -5,19 +5,21 @@
 //!      │              ▲
 //!      │           restore (the recovery thread)
 //!      ▼              ▼
-//!     stop ─────► share (states, table, records)
+//!     stop ─────► share (table, records) ──► state
 //! ```
 
+mod fingerprints;
 mod listing;
 mod restore;
 mod share;
+mod state;
 mod stop;
 mod upload;
 
-pub(super) use restore::{
-    announce_again, mark_announced, record_new_fingerprints, restore_shares, unserved_reason,
-};
-pub(super) use share::{ShareOrigin, ShareState, Shares};
+pub(super) use fingerprints::record_new_fingerprints;
+pub(super) use restore::{restore_shares, unserved_reason};
+pub(super) use share::{LocalShare, ShareOrigin, Shares, announce_again, mark_announced};
+pub(super) use state::ShareState;
 pub(super) use stop::{
     is_served, is_serving_whole_file, remove_shares, report_stopped, stop_share, unserve_other_users,
     withdraw_changed_files,

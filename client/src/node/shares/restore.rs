@@ -17,13 +17,14 @@ use tracker::api::GroupFile;
 use tracker::api::request::{Command, GainedPieces};
 
 use super::listing;
-use super::share::{LocalShare, ShareState, Shares};
+use super::share::{LocalShare, Shares};
+use super::state::ShareState;
 use super::stop::{remove_share, report_stopped, unserve_share, unserve_unless_active_user, withdraw_share};
 use crate::exit::{ClientFault, ExitCause};
-use crate::node::core::{quote_key, to_engine_key, to_tracker_key};
+use crate::node::core::{quote_key, to_engine_key};
 use crate::node::disk::records::{ManifestUnavailable, SharedFile};
 use crate::node::retry_policy::{PendingWork, pending_after, pending_after_listing};
-use crate::node::trackers::RequestUrgency;
+use crate::node::trackers::{RequestUrgency, TrackerStanding};
 use crate::printable::show_path;
 use crate::quoting;
 
@@ -171,6 +172,7 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
             shares.table.update(&share.id, ShareState::mark_announced);
             PendingWork::Nothing
         }
+        Err(fault) if is_lost_upload(shares, share, &fault) => list_again(shares, share),
         Err(fault) => pending_after(&fault).unwrap_or_else(|| {
             unserve_share(core, &share.file);
             mark_refused(shares, share, fault);
@@ -179,44 +181,24 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
     }
 }
 
-/// Records the new fingerprints of files that the engine has hashed again, because their attributes had changed, and found
-/// to have the same content.
-pub(in crate::node) fn record_new_fingerprints(shares: &Shares) {
+/// Whether a tracker does not know an upload of this node because its state is older than the upload.
+fn is_lost_upload(shares: &Shares, share: &LocalShare, fault: &ClientFault) -> bool {
+    let is_older = matches!(shares.core.trackers.standing(), TrackerStanding::OlderState { .. });
+    is_older && share.file.is_upload && fault.exit == ExitCause::NotFound
+}
+
+/// Lists an upload again. What does not succeed now is tried again: the share is known where it was listed.
+fn list_again(shares: &Shares, share: &LocalShare) -> PendingWork {
     let core = &shares.core;
-    let (Some(engine), Some(user)) = (core.peer.started_engine(), core.trackers.user()) else { return };
-    for served in engine.shares() {
-        let Some((key, now)) = to_tracker_key(&served.key).zip(served.fingerprint) else { continue };
-        let has_new_attributes = |share: &LocalShare| {
-            let then = share.file.fingerprint;
-            share.state.is_listed() && then != now && then.compare_ignoring_device(&now).change().is_none()
-        };
-        if !shares.table.get(&user, &key).is_some_and(|share| has_new_attributes(&share)) {
-            continue;
+    let SharedFile { key, user, .. } = &share.file;
+    let Ok(manifest) = load_manifest(shares, share) else { return PendingWork::Retry };
+    match listing::list_file(core, user, key, &manifest, RequestUrgency::Background, &|_| Ok(())) {
+        Ok(()) => {
+            shares.table.update(&share.id, ShareState::mark_announced);
+            core.notices.post(&format!("{key} is listed again"));
+            PendingWork::Nothing
         }
-        let mut scope = core.locks.scope();
-        let Some(_share_lock) = scope.try_lock_share(&key) else { continue };
-        let Some(share) = shares.table.get(&user, &key).filter(has_new_attributes) else { continue };
-        if let Some(updated) = shares.table.set_fingerprint(&share.id, now)
-            && let Err(fault) = core.records.write_share(&updated.id, &updated.to_record())
-        {
-            core.notices.post(&fault.message);
-        }
-    }
-}
-
-/// Announces all shares of a user again, because the trackers know fewer of them than this node has announced: a file was
-/// removed or replaced, or its user is no member any more.
-pub(in crate::node) fn announce_again(shares: &Shares, user: &str) {
-    for share in shares.table.shares_of_user(user) {
-        shares.table.update(&share.id, ShareState::mark_unannounced);
-    }
-    shares.core.recovery_wakeup.set();
-}
-
-/// Marks the share of a downloaded file as announced: its download has already told the tracker.
-pub(in crate::node) fn mark_announced(shares: &Shares, user: &str, key: &GroupFile) {
-    if let Some(share) = shares.table.get(user, key) {
-        shares.table.update(&share.id, ShareState::mark_announced);
+        Err(fault) => pending_after(&fault).unwrap_or(PendingWork::Retry),
     }
 }
 
@@ -392,7 +374,13 @@ mod tests {
         std::mem::forget(bound);
         std::fs::write(&trackers, format!("{address}\n")).unwrap();
         let state = StateDir::lock(&directory.join("state")).unwrap().unwrap();
-        let session = SavedSession { user: "u".into(), token: "t".into(), tracker_key: [9; 32] };
+        let session = SavedSession {
+            user: "u".into(),
+            token: "t".into(),
+            tracker_key: [9; 32],
+            cluster: None,
+            revision: None,
+        };
         state.save_session(&session).unwrap();
         let plan = NodePlan {
             state: state.path().to_owned(),
@@ -414,7 +402,8 @@ mod tests {
         let engine = shares.core.peer.engine().unwrap();
         let hashed = engine.hash_file(&path, key.name.clone(), &|_| {}).unwrap();
         let manifest = Manifest::clone(hashed.manifest());
-        let origin = ShareOrigin { user: "u".into(), path, fingerprint: hashed.fingerprint() };
+        let origin =
+            ShareOrigin { user: "u".into(), path, fingerprint: hashed.fingerprint(), is_upload: true };
         shares.register(shares.write_record(&key, origin, &manifest, ShareState::NotServed).unwrap());
         (key, manifest)
     }

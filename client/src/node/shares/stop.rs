@@ -13,7 +13,8 @@ use tracker::api::GroupFile;
 use tracker::api::failure::FailureCode;
 use tracker::api::request::Command;
 
-use super::share::{LocalShare, ShareState, Shares};
+use super::share::{LocalShare, Shares};
+use super::state::ShareState;
 use crate::exit::{ClientFault, ExitCause};
 use crate::node::core::{NodeCore, quote_key, to_engine_key, to_tracker_key};
 use crate::node::disk::records::SharedFile;
@@ -159,6 +160,7 @@ pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) ->
 /// thread then serves the user's shares.
 pub(in crate::node) fn unserve_other_users(shares: &Shares, user: &str, fetching: &[GroupFile]) {
     shares.table.unserve_other_users(user);
+    retry_refused_shares(shares, user);
     shares.core.recovery_wakeup.set();
     let Some(engine) = shares.core.peer.started_engine() else { return };
     let own = shares.table.shares_of_user(user);
@@ -167,6 +169,20 @@ pub(in crate::node) fn unserve_other_users(shares: &Shares, user: &str, fetching
         if !keys.any(|key| to_engine_key(key) == served.key) {
             // The engine may have stopped by itself.
             let _ = engine.unshare(&served.key);
+        }
+    }
+}
+
+/// After a login: the shares that a tracker did not know are announced again. The user may have been logged in at a tracker of
+/// another cluster.
+fn retry_refused_shares(shares: &Shares, user: &str) {
+    for share in shares.table.shares_of_user(user) {
+        let mut is_retried = false;
+        let updated = shares.table.update(&share.id, |state| is_retried = state.mark_retried());
+        if let Some(retried) = updated.filter(|_| is_retried)
+            && let Err(fault) = shares.core.records.write_share(&retried.id, &retried.to_record())
+        {
+            shares.core.notices.post(&fault.message);
         }
     }
 }

@@ -15,7 +15,8 @@ use tracker::api::request::{Command, ListPage};
 use tracker::api::{GroupFile, GroupId};
 
 use super::listing;
-use super::share::{LocalShare, ShareOrigin, ShareState, Shares};
+use super::share::{LocalShare, ShareOrigin, Shares};
+use super::state::ShareState;
 use super::stop::unserve_unless_active_user;
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
@@ -58,7 +59,7 @@ pub(in crate::node) fn upload_file(
     let (total_bytes, content) = (manifest.geometry().length(), manifest.proof().id());
     let file = key.name.to_string();
     events.send(NodeEvent::Hashing { file: file.clone(), done_bytes: total_bytes, total_bytes })?;
-    let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint };
+    let origin = ShareOrigin { user: user.clone(), path: path.to_owned(), fingerprint, is_upload: true };
     let mut scope = core.locks.scope();
     let _share_lock = scope.lock_share(key)?;
     let mut share = shares.write_record(key, origin, &manifest, ShareState::Unlisted)?;

@@ -5,7 +5,6 @@
 //! a user's request is tried at once. An answer counts only if it names its request; after any other message the connection
 //! is dropped, so that no later request reads an earlier one's answer.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,13 +15,15 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracker::api::UserId;
 use tracker::api::address::ClaimedAddress;
-use tracker::api::answers::LoginAnswer;
+use tracker::api::answers::{LoginAnswer, PingAnswer};
 use tracker::api::failure::FailureCode;
 use tracker::api::request::{Command, Password, Request};
-use tracker::api::response::{ReceivedAnswer, ReceivedFailure};
+use tracker::api::response::ReceivedFailure;
 
 use super::connection::TrackerConnection;
+use super::exchange::{self, ExchangeError, Outcome, present_session, protocol_fault, send_request};
 use super::locator::{FoundTrackers, TrackerLocator};
+use super::standing::{LoginStanding, TrackerIdentity, TrackerStanding};
 use super::{no_tracker_fault, refusal};
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
@@ -57,6 +58,7 @@ pub(crate) struct TrackerClient {
     state: Arc<StateDir>,
     peer: Arc<LocalPeer>,
     session: Mutex<Option<SavedSession>>,
+    login: Mutex<LoginStanding>,
     status: Mutex<TrackerStatus>,
     slot: Mutex<ConnectionSlot>,
     saved_time: Mutex<Option<ToldTime>>,
@@ -87,11 +89,13 @@ impl TrackerClient {
         if let Some(session) = &session {
             peer.set_trust(TrackerTrust { key: session.tracker_key(), told_time: saved_time.clone() });
         }
+        let login = session.as_ref().map(LoginStanding::of_session).unwrap_or_default();
         Ok(TrackerClient {
             locator,
             state,
             peer,
             session: Mutex::new(session),
+            login: Mutex::new(login),
             status: Mutex::default(),
             slot: Mutex::new(ConnectionSlot::new(id_stem)),
             saved_time: Mutex::new(saved_time),
@@ -135,6 +139,11 @@ impl TrackerClient {
     /// The connection's state.
     pub(crate) fn status(&self) -> TrackerStatus {
         lock(&self.status).clone()
+    }
+
+    /// How the tracker that answered last stands to the login of this node.
+    pub(crate) fn standing(&self) -> TrackerStanding {
+        lock(&self.login).standing.clone()
     }
 
     /// Sends a command; returns the fields of its answer and the tracker's message.
@@ -211,7 +220,7 @@ impl TrackerClient {
                 let answer = received.answer().map_err(|bad| protocol_fault(&bad))?;
                 Ok((answer, make_printable(&received.message)))
             }
-            Err(refused) => Err(self.refused(refused, session)),
+            Err(refused) => Err(self.refused(refused)),
         }
     }
 
@@ -223,11 +232,16 @@ impl TrackerClient {
         let name = user.to_string();
         let command = Command::Login { user, password, peer_key: Some(self.peer.key()) };
         let (answer, message): (LoginAnswer, String) = self.request(command, RequestUrgency::Immediate)?;
-        let session = SavedSession { user: name, token: answer.session, tracker_key: answer.tracker_key.0 };
+        let (token, tracker_key) = (answer.session, answer.tracker_key.0);
+        let session = SavedSession { user: name, token, tracker_key, cluster: None, revision: None };
         self.trust_tracker(answer.tracker_key, answer.server_time);
         self.state.save_session(&session)?;
         self.remember_trackers();
         *lock(&self.session) = Some(session);
+        // Tells the cluster and its revision. Without an answer the next ping does.
+        if let Ok((told, _)) = self.request::<TrackerIdentity>(Command::Status, RequestUrgency::Immediate) {
+            self.note_identity(&told);
+        }
         Ok(message)
     }
 
@@ -235,6 +249,12 @@ impl TrackerClient {
     pub(crate) fn forget_session(&self) {
         *lock(&self.session) = None;
         self.state.forget_session();
+    }
+
+    /// Takes what a tracker has told to a ping of the session: of its state, and its time.
+    pub(crate) fn learn_ping(&self, told: &PingAnswer) {
+        self.note_identity(&TrackerIdentity { cluster: told.cluster.clone(), revision: told.revision });
+        self.learn_time(told.server_time);
     }
 
     /// Sets the engine's time of day to what a tracker has just told.
@@ -271,9 +291,9 @@ impl TrackerClient {
     ) -> Result<Outcome, ClientFault> {
         if let Some(mut connection) = slot.connection.take() {
             request.sender = self.sender(&connection);
-            match slot.send(&mut connection, &request, false) {
+            match self.send(slot, &mut connection, &request, false) {
                 Ok(outcome) => {
-                    slot.connection = Some(connection);
+                    self.keep_connection(slot, connection, &request, &outcome);
                     return Ok(outcome);
                 }
                 Err(ExchangeError::Foreign(fault)) => return Err(fault),
@@ -288,9 +308,9 @@ impl TrackerClient {
         }
         let mut connection = self.connect(slot, urgency)?;
         request.sender = self.sender(&connection);
-        match slot.send(&mut connection, &request, true) {
+        match self.send(slot, &mut connection, &request, true) {
             Ok(outcome) => {
-                slot.connection = Some(connection);
+                self.keep_connection(slot, connection, &request, &outcome);
                 Ok(outcome)
             }
             Err(ExchangeError::Foreign(fault)) => Err(fault),
@@ -299,6 +319,46 @@ impl TrackerClient {
                 Err(self.lost(slot, &format!("{}: {error}", connection.address())))
             }
         }
+    }
+
+    /// Sends a request. Presents the session first on a new connection, and when the node listens elsewhere than before.
+    fn send(
+        &self,
+        slot: &mut ConnectionSlot,
+        connection: &mut TrackerConnection,
+        request: &Request,
+        is_new: bool,
+    ) -> Result<Outcome, ExchangeError> {
+        if is_new || slot.presented_sender != request.sender {
+            if let Some(told) = present_session(connection, request)? {
+                self.note_identity(&told);
+            }
+            slot.presented_sender = request.sender;
+        }
+        send_request(connection, request)
+    }
+
+    fn keep_connection(
+        &self,
+        slot: &mut ConnectionSlot,
+        mut connection: TrackerConnection,
+        request: &Request,
+        outcome: &Outcome,
+    ) {
+        match outcome {
+            Err(refused) if refused.failure.code == FailureCode::NotLoggedIn && request.session.is_some() => {
+                self.note_refused_session(&mut connection, request);
+            }
+            // A tracker with an older state than this change is one that may not know it.
+            Ok(_) if exchange::is_recorded_here(&request.command) => {
+                match exchange::ask_identity(&mut connection, request) {
+                    Ok(told) => told.iter().for_each(|told| self.note_identity(told)),
+                    Err(_) => return,
+                }
+            }
+            _ => {}
+        }
+        slot.connection = Some(connection);
     }
 
     fn connect(
@@ -338,19 +398,38 @@ impl TrackerClient {
         no_tracker_fault(tried)
     }
 
-    fn refused(&self, refused: ReceivedFailure, sent: Option<SavedSession>) -> ClientFault {
+    fn refused(&self, refused: ReceivedFailure) -> ClientFault {
         lock(&self.status).epoch = Some(refused.epoch);
-        if refused.failure.code == FailureCode::NotLoggedIn
-            && let Some(sent) = sent
-        {
-            let mut session = lock(&self.session);
-            // Another thread may have logged in since.
-            if *session == Some(sent) {
-                *session = None;
-                self.state.forget_session();
+        let fault = refusal::refusal_fault(refused.failure, refused.request_id.is_some());
+        refusal::explain_refusal(fault, &self.standing(), self.user().as_deref())
+    }
+
+    /// Notes what a tracker tells of itself, when the session was presented to it.
+    fn note_identity(&self, answer: &TrackerIdentity) {
+        let mut session = lock(&self.session);
+        let Some(session) = session.as_mut() else { return };
+        let mut login = lock(&self.login);
+        login.note_identity(answer);
+        let is_first = session.cluster.is_none() && answer.cluster.is_some();
+        let is_old = login.revision() > session.revision.map(|saved| saved + limits::REVISION_SAVE_EVERY);
+        if is_first || is_old {
+            session.cluster.clone_from(&answer.cluster);
+            session.revision = login.revision();
+            if let Err(fault) = self.state.save_session(session) {
+                tracing::warn!("the cluster of the login is not saved: {fault}");
             }
         }
-        refusal::refusal_fault(refused.failure, refused.request_id.is_some())
+    }
+
+    /// Notes that a tracker refuses the session of a request, which is kept all the same.
+    fn note_refused_session(&self, connection: &mut TrackerConnection, request: &Request) {
+        let identity = exchange::ask_identity(connection, request).ok().flatten();
+        let session = lock(&self.session).clone();
+        // Another user may have logged in since.
+        if session.is_some_and(|session| Some(&session.token) == request.session.as_ref()) {
+            let cluster = identity.and_then(|answer| answer.cluster);
+            lock(&self.login).note_refused(cluster, connection.address());
+        }
     }
 
     fn sender(&self, connection: &TrackerConnection) -> Option<ClaimedAddress> {
@@ -370,20 +449,6 @@ impl ConnectionSlot {
         format!("{:016x}-{}", self.id_stem, self.ids)
     }
 
-    /// Sends a request. Presents the session first on a new connection, and when the node listens elsewhere than before.
-    fn send(
-        &mut self,
-        connection: &mut TrackerConnection,
-        request: &Request,
-        is_new: bool,
-    ) -> Result<Outcome, ExchangeError> {
-        if is_new || self.presented_sender != request.sender {
-            present_session(connection, request)?;
-            self.presented_sender = request.sender;
-        }
-        send_request(connection, request)
-    }
-
     fn reset_pause(&mut self) {
         self.pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
         self.not_before = None;
@@ -393,81 +458,6 @@ impl ConnectionSlot {
         self.not_before = Some(now + self.pause);
         self.pause = (self.pause * 2).min(Duration::from_millis(limits::RECONNECT_MAX_MS));
     }
-}
-
-/// A tracker's answer to one request.
-type Outcome = Result<ReceivedAnswer, ReceivedFailure>;
-
-/// Why a request has no answer. The connection must be dropped.
-enum ExchangeError {
-    /// The connection failed.
-    Broken(io::Error),
-    /// The message is not the answer to this request.
-    Foreign(ClientFault),
-    /// The tracker refused the connection: no request is named.
-    TurnedAway(ReceivedFailure),
-}
-
-/// Sends a request and reads its answer, which must name it.
-fn send_request(connection: &mut TrackerConnection, request: &Request) -> Result<Outcome, ExchangeError> {
-    let text = connection.exchange(&request.to_json()).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => ExchangeError::Foreign(protocol_fault(&error)),
-        _ => ExchangeError::Broken(error),
-    })?;
-    let outcome = ReceivedAnswer::parse(&text).map_err(|bad| ExchangeError::Foreign(protocol_fault(&bad)))?;
-    let named = match &outcome {
-        Ok(received) => &received.request_id,
-        Err(refused) => &refused.request_id,
-    };
-    if *named == request.request_id {
-        return Ok(outcome);
-    }
-    match outcome {
-        Err(refused) if refused.request_id.is_none() => Err(ExchangeError::TurnedAway(refused)),
-        _ => Err(ExchangeError::Foreign(protocol_fault(&"the tracker answered another request"))),
-    }
-}
-
-/// Checks whether a tracker answers at an address.
-///
-/// # Errors
-/// Why not, for users.
-pub(crate) fn ping_tracker(address: SocketAddr) -> Result<(), String> {
-    let mut ping = Request::new(Command::Ping);
-    ping.request_id = Some("ping".into());
-    let connection = TrackerConnection::connect(address).map_err(|error| error.to_string())?;
-    match send_request(&mut connection.with_timeout(limits::TRACKER_PING_TIMEOUT_MS), &ping) {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(refused)) | Err(ExchangeError::TurnedAway(refused)) => {
-            Err(make_printable(&refused.failure.message))
-        }
-        Err(ExchangeError::Broken(error)) => {
-            Err(format!("a server listens there but does not answer: {error}"))
-        }
-        Err(ExchangeError::Foreign(_)) => Err("the server there is not a tracker of this version".to_owned()),
-    }
-}
-
-/// Presents the session before the request itself, which may be longer than a tracker accepts without a session. A node that
-/// does not listen says that it is offline, so that no peer is sent to it. Only the request's own answer counts.
-fn present_session(connection: &mut TrackerConnection, request: &Request) -> Result<(), ExchangeError> {
-    if request.session.is_none() {
-        return Ok(());
-    }
-    let command = if request.sender.is_some() { Command::Ping } else { Command::GoOffline };
-    let mut presenting = Request::new(command);
-    // Needs its own id: the tracker stores the answer to each id.
-    presenting.request_id =
-        request.request_id.as_ref().and_then(Value::as_str).map(|id| format!("{id}-resume").into());
-    presenting.session.clone_from(&request.session);
-    presenting.sender = request.sender;
-    send_request(connection, &presenting).map(drop)
-}
-
-/// A message that is not of this protocol; `bad` may quote it.
-fn protocol_fault(bad: &dyn std::fmt::Display) -> ClientFault {
-    ClientFault::new(ExitCause::Protocol, make_printable(&bad.to_string()))
-        .fix("check that `--trackers` names trackers of this version")
 }
 
 #[cfg(test)]

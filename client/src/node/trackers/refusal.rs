@@ -2,8 +2,10 @@
 
 use tracker::api::failure::{FailureCode, RequestFailure};
 
+use super::standing::TrackerStanding;
 use crate::exit::{ClientFault, ExitCause};
 use crate::printable::make_printable;
+use crate::quoting;
 
 /// The error for a refusal. The tracker's own advice takes precedence; its text is made printable.
 /// `names_request`: the refusal names the request's id; otherwise it concerns the connection and gives no code.
@@ -14,6 +16,33 @@ pub(super) fn refusal_fault(failure: RequestFailure, names_request: bool) -> Cli
         .map_or_else(|| default_advice(failure.code).to_owned(), |fix| mark_commands(&make_printable(&fix)));
     let refused = names_request.then_some(failure.code);
     ClientFault { exit, message: make_printable(&failure.message), fix: Some(fix), refusal_code: refused }
+}
+
+/// Adds to a refusal what the standing of the tracker means for it. What a tracker with an older state does not know is no
+/// final refusal: it keeps no code.
+pub(super) fn explain_refusal(
+    fault: ClientFault,
+    standing: &TrackerStanding,
+    user: Option<&str>,
+) -> ClientFault {
+    let login =
+        || user.map(quoting::quote_word).map_or("`login USER`".into(), |user| format!("`login {user}`"));
+    match (standing, fault.refusal_code) {
+        (TrackerStanding::UnknownSession { .. }, Some(FailureCode::NotLoggedIn)) => {
+            ClientFault { message: format!("{}; {standing}", fault.message), ..fault }.fix(login())
+        }
+        (TrackerStanding::OtherCluster { .. }, Some(FailureCode::NotLoggedIn)) => {
+            let fix = format!(
+                "name the trackers of your cluster (`--trackers HOST:PORT`, or tracker_info.txt), or {} to change to this one",
+                login()
+            );
+            ClientFault { message: standing.to_string(), ..fault }.fix(fix)
+        }
+        (TrackerStanding::OlderState { .. }, Some(FailureCode::NotFound | FailureCode::NotMember)) => {
+            ClientFault { message: format!("{}; {standing}", fault.message), refusal_code: None, ..fault }
+        }
+        _ => fault,
+    }
 }
 
 /// Commands in trackers' advice, and how many words may follow each (a file name may contain blanks). Trackers write commands

@@ -51,7 +51,12 @@ impl Service {
             }
         }
         let shares = self.count_shares(caller, now);
-        let answer = CommandAnswer::Ping(PingAnswer { server_time: now.unix_s, shares });
+        let answer = CommandAnswer::Ping(PingAnswer {
+            server_time: now.unix_s,
+            shares,
+            cluster: Some(self.state.cluster().to_owned()),
+            revision: self.state.revision(),
+        });
         RequestStep::answer(replies::success_with("pong", answer))
     }
 
@@ -73,6 +78,8 @@ impl Service {
             voters: vec![self.own_address],
             learners: Vec::new(),
             server_time: now.unix_s,
+            cluster: Some(self.state.cluster().to_owned()),
+            revision: self.state.revision(),
         };
         RequestStep::answer(replies::success_with(
             "the cluster has one tracker",

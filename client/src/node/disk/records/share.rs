@@ -41,6 +41,8 @@ pub(in crate::node) struct SharedFile {
     pub(in crate::node) content: Digest,
     /// The checksum of its manifest.
     pub(in crate::node) checksum: ManifestChecksum,
+    /// Its user has uploaded it here; else it was downloaded.
+    pub(in crate::node) is_upload: bool,
 }
 
 /// The record of a share.
@@ -66,6 +68,8 @@ struct StoredShare {
     fingerprint: String,
     content: String,
     manifest: ManifestChecksum,
+    #[serde(default, rename = "upload", skip_serializing_if = "std::ops::Not::not")]
+    is_upload: bool,
     stage: ShareStage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refusal: Option<ClientFault>,
@@ -82,6 +86,7 @@ impl From<ShareRecord> for StoredShare {
             fingerprint: file.fingerprint.to_string(),
             content: file.content.to_string(),
             manifest: file.checksum,
+            is_upload: file.is_upload,
             stage,
             refusal,
         }
@@ -99,6 +104,7 @@ impl TryFrom<StoredShare> for ShareRecord {
             fingerprint: stored.fingerprint.parse().map_err(|bad| format!("{bad}"))?,
             content: stored.content.parse().map_err(|bad| format!("{bad}"))?,
             checksum: stored.manifest,
+            is_upload: stored.is_upload,
         };
         Ok(ShareRecord { file, stage: stored.stage, refusal: stored.refusal })
     }
@@ -130,6 +136,7 @@ pub(in crate::node) mod tests {
             },
             content: Digest([1; 20]),
             checksum: ManifestChecksum::try_from("07".repeat(32)).unwrap(),
+            is_upload: false,
         }
     }
 
