@@ -89,6 +89,8 @@ pub enum GainedPieces {
     Ranges(Vec<PieceRange>),
     /// All pieces: the node is a seeder now.
     Complete,
+    /// The same, with the digests of the pieces that the node has.
+    Confirmed(Vec<Digest>),
 }
 
 /// A command of the control protocol. `docs/protocol.md` describes each.
@@ -181,6 +183,7 @@ pub enum Command {
     },
     Ping,
     Status,
+    ShowDownloads,
     Whoami,
     CheckAddress {
         peer_key: Option<PeerKey>,
