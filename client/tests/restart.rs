@@ -101,11 +101,11 @@ fn a_changed_source_is_reported_withdrawn_and_not_served() {
     let (node, said) = alice.serve_and_hear();
     until("the kept one is served and the changed one named and withdrawn", || {
         served(&alice, "kept")
-            && share(&alice, "changed").is_some_and(|why| why.contains("`remove_file g changed`, then"))
+            && share(&alice, "changed").is_some_and(|why| why.contains("`remove_file g changed`"))
             && holders(&bob, "changed") == 0
             && holders(&bob, "kept") == 1
     });
-    until("it is said", || said.has("`client remove_file GROUP NAME`"));
+    until("it is said", || said.has("`client status` says what to type"));
     node.kill();
     let said = said.all();
     assert!(said.contains("[g] changed is not shared any more"), "{said}");
@@ -323,6 +323,9 @@ fn a_clean_restart_restores_shares_but_not_stopped_ones() {
     alice.run(["stop_share", "g", "stopped"]).expect(0);
     node.signal(Signal::TERM);
     assert_eq!(node.wait(), Some(0));
+    assert_eq!(holders(&bob, "kept"), 0, "no peer is sent to a node that has ended");
+    alice.run(["list_groups"]).expect(0);
+    assert_eq!(holders(&bob, "kept"), 0, "nor to a command that does not listen");
     let _node = alice.serve(&[]);
     until("the kept one is served", || served(&alice, "kept") && holders(&bob, "kept") == 1);
     assert_eq!((share(&alice, "stopped"), holders(&bob, "stopped")), (None, 0));
@@ -360,6 +363,39 @@ fn a_failed_download_started_again_leaves_one_record() {
     until("the one that was begun last is complete", || bob.downloads().starts_with("[C] [g] f  "));
     same(&rig.path("f"), &rig.path("elsewhere"));
     until("the record is gone", || records(&bob, "downloads", ".json").is_empty());
+}
+
+#[test]
+fn a_failed_download_is_resumed_or_cancelled_with_its_partial_file() {
+    let rig = TestRig::new();
+    let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(2, 15));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let parts = || {
+        let entries = fs::read_dir(rig.path("to")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "part")).count()
+    };
+    fs::create_dir(rig.path("to")).unwrap();
+    // Alice's node is stopped until another file is at the destination, so that the download fails at its end.
+    let fail = |destination: &str| {
+        a.signal(Signal::STOP);
+        let front = bob.spawn(&["download_file", "g", "f", destination]);
+        until("there is a partial file", || parts() == 1);
+        rig.file(destination, b"another process wrote this");
+        a.signal(Signal::CONT);
+        front.ended().expect(6);
+        assert!(bob.downloads().starts_with("[F] [g] f ("), "{}", bob.downloads());
+    };
+    fail("to/resumed");
+    fs::remove_file(rig.path("to/resumed")).unwrap();
+    bob.run(["resume", "g", "f"]).expect(0);
+    until("the resumed one is complete", || bob.downloads().starts_with("[C] [g] f  "));
+    same(&rig.path("f"), &rig.path("to/resumed"));
+    fail("to/cancelled");
+    let cancelled = bob.run(["cancel", "g", "f"]).expect(0);
+    assert!(cancelled.out.contains("had failed; it is removed from the list"), "{}", cancelled.out);
+    assert_eq!((parts(), bob.downloads()), (0, String::new()));
+    assert!(records(&bob, "downloads", ".json").is_empty());
 }
 
 #[test]

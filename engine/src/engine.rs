@@ -242,6 +242,13 @@ impl Engine {
         self.context.shares.remove(key)
     }
 
+    /// Stops serving a file if it is served with this content; whether it was.
+    #[must_use = "whether there was such a share"]
+    pub fn unshare_content(&self, key: &FileKey, content: Digest) -> bool {
+        let share = self.context.shares.find(key).filter(|share| share.content_id() == content);
+        share.inspect(|share| self.context.shares.remove_if_current(share)).is_some()
+    }
+
     /// All shares, also those of running downloads.
     #[must_use]
     pub fn shares(&self) -> Vec<ShareStatus> {

@@ -116,7 +116,7 @@ impl Downloads {
     }
 
     /// Starts a download. If the same file is already being downloaded to the same destination, returns that
-    /// run, which tries at once, for any cause of waiting.
+    /// run, which goes on if it was paused, and tries at once, for any cause of waiting.
     ///
     /// # Errors
     /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault. If the
@@ -129,7 +129,9 @@ impl Downloads {
         let core = self.core();
         let user = core.trackers.require_user()?;
         if let Some(run) = matching::matching_run(&self.table, request, &user)? {
-            run.retry();
+            if let Err(fault) = run.resume(core) {
+                core.notices.post(&fault.message);
+            }
             return Ok(StartOutcome::Running(run));
         }
         let file = request.key.name.to_string();
@@ -476,7 +478,9 @@ impl Downloads {
 
     /// The rows of all downloads. `user` is the logged-in user.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
-        self.table.rows(NodeSituation { user, resumes_recorded: self.resumes_recorded() })
+        let trouble = self.core().trackers.status().trouble;
+        let (resumes_recorded, tracker_trouble) = (self.resumes_recorded(), trouble.as_deref());
+        self.table.rows(NodeSituation { user, resumes_recorded, tracker_trouble })
     }
 
     /// The files of a user's runs in this process, including runs that have ended.
