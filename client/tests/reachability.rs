@@ -25,10 +25,11 @@ fn alice_and_bob(rig: &TestRig) -> ((UserHome, RunningNode), (UserHome, RunningN
 }
 
 /// A session of Alice that says to have `f` at this address of loopback, online until it is dropped; her own node is ended.
-fn seeder_at(rig: &TestRig, a: RunningNode, port: u16, key: &SecretKey) -> TcpStream {
+fn seeder_at(rig: &TestRig, a: RunningNode, port: u16, key: Option<&SecretKey>) -> TcpStream {
     let stream = TcpStream::connect(rig.tracker()).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
-    let key: String = key.peer_key().0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = |key: &SecretKey| key.peer_key().0.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let key = key.map(hex);
     for request in [
         json!({"command": "login", "sender_ip": "127.0.0.1", "sender_port": port,
             "command_args": {"user_id": "alice", "passwd": "password", "peer_key": key}}),
@@ -54,7 +55,7 @@ fn a_port_where_nothing_listens_is_told_as_such_everywhere() {
     let rig = TestRig::new();
     let ((_alice, a), (bob, _b)) = alice_and_bob(&rig);
     let (_bound, address) = unused_address();
-    let _session = seeder_at(&rig, a, address.port(), &SecretKey::from_seed(&[7; 32]));
+    let _session = seeder_at(&rig, a, address.port(), Some(&SecretKey::from_seed(&[7; 32])));
     let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "3"]).expect(8);
     let told = format!("{address} has it but refuses connections");
     assert!(ended.err.contains(&told) && !ended.err.contains("no peer has"), "{}", ended.err);
@@ -66,6 +67,21 @@ fn a_port_where_nothing_listens_is_told_as_such_everywhere() {
     let shown = bob.run(["get_peers", "g", "f", "--json"]).expect(0).out;
     let listed: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(listed["peers"][0]["trouble"]["trouble"], "connection_refused", "{shown}");
+}
+
+#[test]
+fn peers_without_a_key_are_told_as_such_everywhere() {
+    let rig = TestRig::new();
+    let ((_alice, a), (bob, _b)) = alice_and_bob(&rig);
+    let (_bound, address) = unused_address();
+    let _session = seeder_at(&rig, a, address.port(), None);
+    let ended = bob.run(["download_file", "g", "f", "copy", "--wait", "3"]).expect(8);
+    assert!(ended.err.contains("the only peer that has it has no peer key"), "{}", ended.err);
+    assert!(ended.err.contains("have a member upload the file with this client"), "{}", ended.err);
+    until("show_downloads tells it", || bob.downloads().contains("no peer key"));
+    assert_eq!(trouble(&bob), Some("no_key".into()));
+    let peers = bob.run(["get_peers", "g", "f"]).expect(0);
+    assert!(peers.err.contains(&format!("{address} has it but no peer key")), "{peers:?}");
 }
 
 #[test]
@@ -89,7 +105,7 @@ fn a_peer_of_another_version_is_told_so() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let secret = SecretKey::from_seed(&[7; 32]);
-    let _session = seeder_at(&rig, a, address.port(), &secret);
+    let _session = seeder_at(&rig, a, address.port(), Some(&secret));
     let (heard, answers) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {

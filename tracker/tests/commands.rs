@@ -4,7 +4,7 @@
 
 mod rig;
 
-use rig::Tracker;
+use rig::{Client, Tracker, file, file_with, two_members};
 use serde_json::{Value, json};
 
 fn group(name: &str) -> Value {
@@ -240,4 +240,59 @@ fn failed_logins_are_answered_late_but_never_refused() {
         assert_eq!(client.code("login", json!({"user_id": "alice", "passwd": "wrong"})), "wrong_password");
     }
     client.log_in("alice");
+}
+
+#[test]
+fn a_request_from_another_address_or_with_another_port_moves_the_node() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    for key in [None, Some("ab".repeat(32))] {
+        let mut carol = tracker.connect();
+        carol.ok("create_user", json!({"user_id": format!("carol{}", key.is_some()), "passwd": "secret"}));
+        (carol.peer_key, carol.sender_port) = (key, Some(5_003));
+        let session =
+            carol.log_in(if carol.peer_key.is_some() { "caroltrue" } else { "carolfalse" })["session"]
+                .clone();
+        carol.ok("join_group", json!({"group_id": "g"}));
+        assert_eq!(carol.upload("g", "seeded", &[1])["status"], "success");
+        assert_eq!(alice.upload("g", "fetched", &[2])["status"], "success");
+        carol.ok("download_file", file("fetched"));
+        let ping = |port: u16| json!({"command": "ping", "command_args": {}, "session": session, "sender_port": port});
+        let mut listed_at = |name: &str| {
+            let peers = bob.ok("get_peers", file(name))["peers"].clone();
+            let at = |peer: &Value| (peer["ip"].as_str().unwrap().to_owned(), peer["port"].as_u64().unwrap());
+            peers.as_array().unwrap().iter().map(at).filter(|(_, port)| *port != 5_001).collect::<Vec<_>>()
+        };
+        // The connection is new, and pings alone.
+        let mut elsewhere = Client::from_host(2, &tracker);
+        for (connection, ip, port) in [(&mut elsewhere, "127.0.0.2", 5_003), (&mut carol, "127.0.0.1", 5_004)]
+        {
+            let pong = connection.ask_value(&ping(port));
+            assert_eq!((&pong["status"], &pong["shares"]), (&json!("success"), &json!(1)), "{pong}");
+            for name in ["seeded", "fetched"] {
+                assert_eq!(listed_at(name), [(ip.to_owned(), u64::from(port))], "{name}");
+            }
+        }
+        carol.sender_port = Some(5_004);
+        carol.ok("stop_share", file("seeded"));
+        carol.ok("stop_share", file("fetched"));
+        assert_eq!(listed_at("seeded"), []);
+        alice.ok("remove_file", file("seeded"));
+        alice.ok("remove_file", file("fetched"));
+    }
+}
+
+#[test]
+fn a_session_gets_tickets_for_a_few_keys() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1]);
+    let mut codes = (0..300).map(|number| {
+        let command = if number % 2 == 0 { "get_peers" } else { "download_file" };
+        bob.ask(command, file_with("f", "peer_key", json!(format!("{number:064x}"))))["code"].clone()
+    });
+    assert_eq!(codes.by_ref().take_while(Value::is_null).count(), 4);
+    assert!(codes.all(|code| code == "not_allowed"));
+    let other = alice.ok("get_peers", file_with("f", "peer_key", json!("cd".repeat(32))));
+    assert!(other["ticket"].is_string(), "{other}");
 }

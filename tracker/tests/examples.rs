@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const LOGIN: &str = r#"{"command":"login","command_args":{"user_id":"alice","passwd":"password123"},"sender_ip":"127.0.0.1","sender_port":"5000"}"#;
 const UPLOAD: &str = r#"{"command":"upload_file","command_args":{"group_id":"group1","file_name":"document.pdf"},"piecewise_sha":["0101010101010101010101010101010101010101","0202020202020202020202020202020202020202"],"fileSha":"0303030303030303030303030303030303030303","sender_ip":"127.0.0.1","sender_port":"5000"}"#;
-const DOWNLOAD: &str = r#"{"command":"download_file","command_args":{"group_id":"group1","file_name":"document.pdf"},"sender_ip":"127.0.0.1","sender_port":"5009"}"#;
+const DOWNLOAD: &str = r#"{"command":"download_file","command_args":{"group_id":"group1","file_name":"document.pdf"},"sender_ip":"127.0.0.1","sender_port":"5000"}"#;
 
 /// A tracker with alice, her group and her file, and two more seeders of its first piece.
 fn prepared() -> Tracker {
@@ -57,6 +57,13 @@ fn the_examples_work_word_for_word() {
     bob.ok("update_pieces", json!({"group_id": "group1", "file_name": "document.pdf", "ranges": [[0, 0]]}));
     alice.send(DOWNLOAD);
     let answer = alice.receive().unwrap();
+    check_download(&answer);
+    let chunks = &answer["chunk_metadata"];
+    assert_eq!(chunks[rig::hash(1)], json!([["127.0.0.1", "5002"]]), "the asker's own node is left out");
+    let mut carol = tracker.user("carol", 5_009);
+    carol.ok("join_group", json!({"group_id": "group1"}));
+    carol.send(&DOWNLOAD.replace("5000", "5009"));
+    let answer = carol.receive().unwrap();
     check_download(&answer);
     let both = &answer["chunk_metadata"][rig::hash(1)];
     assert_eq!(both.as_array().unwrap().len(), 2, "{answer}");
@@ -129,4 +136,38 @@ fn bytes_may_come_one_by_one() {
         client.send_bytes(&[byte]);
     }
     check_three(&mut client);
+}
+
+#[test]
+fn the_original_clients_other_requests_get_answers_that_it_can_print() {
+    let tracker = prepared();
+    let mut alice = tracker.connect().framed();
+    alice.send(LOGIN);
+    assert_eq!(alice.receive().unwrap()["status"], "success");
+    alice.send(UPLOAD);
+    assert_eq!(alice.receive().unwrap()["status"], "success");
+    alice.send(
+        r#"{"command":"show_downloads","command_args":{},"sender_ip":"127.0.0.1","sender_port":"5000"}"#,
+    );
+    let shown = alice.receive().unwrap();
+    assert_eq!(shown["status"], "success", "{shown}");
+    assert!(shown["message"].as_str().unwrap().contains("keeps no list of downloads"), "{shown}");
+    // The documented example has no `destination_path`; the original client cannot read an answer with peers.
+    for (args, beside) in [(r#","destination_path":"/tmp/d""#, ""), ("", r#","destination_path":"""#)] {
+        let end = r#""document.pdf""#;
+        let text =
+            DOWNLOAD.replace(end, &format!("{end}{args}")).replacen('{', &format!(r#"{{"x":0{beside},"#), 1);
+        alice.send(&text);
+        let refused = alice.receive().unwrap();
+        assert_eq!(
+            (&refused["status"], &refused["code"]),
+            (&json!("failure"), &json!("not_allowed")),
+            "{refused}"
+        );
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("cannot fetch"), "{refused}");
+        assert!(refused.get("file_chunks").is_none() && refused.get("chunk_metadata").is_none());
+    }
+    let download = alice.ok("list_files", json!({"group_id": "group1"}));
+    assert_eq!(download["files"][0]["leechers"], 0, "a refused client is not told to others");
 }

@@ -5,28 +5,8 @@
 mod rig;
 
 use engine::proto::ticket::{Ticket, TrackerKey};
-use rig::{Client, Tracker, hash};
+use rig::{Client, Tracker, file, file_with, hash, two_members};
 use serde_json::{Value, json};
-
-/// The arguments that name a file.
-fn file(name: &str) -> Value {
-    json!({"group_id": "g", "file_name": name})
-}
-
-/// The arguments that name a file, and one more.
-fn file_with(name: &str, field: &str, value: Value) -> Value {
-    let mut args = file(name);
-    args[field] = value;
-    args
-}
-
-/// Alice, who owns group `g`, and bob, who is a member.
-fn two_members(tracker: &Tracker) -> (Client, Client) {
-    let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
-    alice.ok("create_group", json!({"group_id": "g"}));
-    bob.ok("join_group", json!({"group_id": "g"}));
-    (alice, bob)
-}
 
 fn ports(peers: &Value) -> Vec<u64> {
     let mut ports: Vec<u64> =
@@ -416,4 +396,41 @@ fn large_uploads_are_returned_completely() {
     assert_eq!(download["chunk_metadata"].as_object().unwrap().len(), PIECES);
     let compact = bob.ok("download_file", file_with("f", "view", json!("compact")));
     assert_eq!(compact["file_chunks"].as_str().unwrap().len(), (PIECES * 20).div_ceil(3) * 4);
+}
+
+#[test]
+fn a_confirmation_with_other_hashes_makes_no_seeder() {
+    let tracker = Tracker::start();
+    let (mut alice, mut bob) = two_members(&tracker);
+    alice.upload("g", "f", &[1, 2]);
+    bob.ok("download_file", file("f"));
+    let joined = |digests: &[u8]| digests.iter().map(|byte| hash(*byte)).collect::<String>();
+    let list = |digests: &[u8]| digests.iter().map(|byte| hash(*byte)).collect::<Vec<_>>();
+    for false_claim in [
+        json!({"piecewise_sha": list(&[1, 3])}),
+        json!({"piecewise_sha": list(&[1])}),
+        json!({"piecewise_sha": list(&[])}),
+        json!({"fileSha": hash(8)}),
+        json!({"fileSha": joined(&[2, 1])}),
+        json!({"fileSha": hash(8), "piecewise_sha": list(&[1, 2])}),
+    ] {
+        let refused = bob.ask_with("download_confirm", file("f"), false_claim.clone());
+        assert_eq!(refused["code"], "other_content", "{false_claim}: {refused}");
+    }
+    let contradiction = json!({"piecewise_sha": list(&[1, 2]), "fileSha": joined(&[1, 3])});
+    assert_eq!(bob.ask_with("download_confirm", file("f"), contradiction)["code"], "bad_request");
+    assert_eq!(listed(&mut alice)[0]["seeders"], 1);
+    for claim in [
+        json!({"piecewise_sha": list(&[1, 2])}),
+        json!({"fileSha": joined(&[1, 2])}),
+        json!({"fileSha": hash(0xFF), "piecewise_sha": list(&[1, 2])}),
+    ] {
+        assert_eq!(
+            bob.ask_with("download_confirm", file("f"), claim.clone())["status"],
+            "success",
+            "{claim}"
+        );
+        assert_eq!(listed(&mut alice)[0]["seeders"], 2);
+        bob.ok("stop_share", file("f"));
+    }
 }

@@ -11,6 +11,7 @@ use engine::proto::{PeerTrouble, PeerTroubles};
 use engine::stats::{Bottleneck, DownloadPhase, DownloadProgress, ShareStatus, WaitReason, ZeroCopySends};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
+use tracker::api::answers::PeerEntry;
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::rows::{
@@ -61,6 +62,32 @@ pub(crate) fn peer_trouble_rows(troubles: &PeerTroubles) -> Vec<PeerTroubleRow> 
     };
     troubles.iter().map(row).collect()
 }
+
+/// The rows of peers that have a file or part of it, and no key: they run clients of the original protocol.
+pub(crate) fn keyless_peer_rows(peers: &[PeerEntry]) -> Vec<PeerTroubleRow> {
+    let row = |peer: &PeerEntry| {
+        let (address, what) = (peer.address(), if peer.complete { "it" } else { "a part of it" });
+        PeerTroubleRow {
+            address,
+            trouble: "no_key".to_owned(),
+            message: format!("{address} has {what} but no peer key: {ORIGINAL_CLIENT}"),
+        }
+    };
+    peers.iter().filter(|peer| peer.peer_key.is_none()).map(row).collect()
+}
+
+/// Why a download waits whose peers all have no key.
+pub(crate) fn keyless_peers_fault(keyless: usize) -> ClientFault {
+    let who = if keyless == 1 {
+        "the only peer that has it has".into()
+    } else {
+        format!("all {keyless} peers have")
+    };
+    ClientFault::new(ExitCause::NoPeer, format!("{who} no peer key: {ORIGINAL_CLIENT}"))
+        .fix("have a member upload the file with this client: `client upload_file FILE GROUP`")
+}
+
+const ORIGINAL_CLIENT: &str = "a client of the original protocol, from which this one cannot fetch";
 
 /// The row of a download that does not transfer.
 pub(crate) fn idle_transfer_row(

@@ -15,7 +15,7 @@ use super::hashes::{self, HashValue};
 use super::limits::{PIECES_PER_MESSAGE, RANGES_PER_MESSAGE};
 
 /// Names of the fields with a single value.
-const SCALARS: [&str; 25] = [
+const SCALARS: [&str; 26] = [
     "command",
     "request_id",
     "session",
@@ -29,6 +29,7 @@ const SCALARS: [&str; 25] = [
     "policy",
     "file_name",
     "file_path",
+    "destination_path",
     "file_size",
     "fileSha",
     "upload_id",

@@ -133,16 +133,14 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
         },
         "stop_share" => Command::StopShare { file: read_file(fields)?, content: read_content(fields)? },
         "remove_file" => Command::RemoveFile { file: read_file(fields)? },
-        "update_pieces" => Command::UpdatePieces {
-            file: read_file(fields)?,
-            content: read_content(fields)?,
-            gained: read_gained(fields)?,
-        },
-        "download_confirm" => Command::UpdatePieces {
-            file: read_file(fields)?,
-            content: read_content(fields)?,
-            gained: GainedPieces::Complete,
-        },
+        "update_pieces" => {
+            let gained = read_gained(fields)?;
+            read_update(fields, gained)?
+        }
+        "download_confirm" => {
+            let gained = read_completion(fields)?;
+            read_update(fields, gained)?
+        }
         "get_peers" => Command::GetPeers {
             file: read_file(fields)?,
             content: read_content(fields)?,
@@ -152,6 +150,7 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
         "ping" => Command::Ping,
         "go_offline" => Command::GoOffline,
         "status" => Command::Status,
+        "show_downloads" => Command::ShowDownloads,
         "whoami" => Command::Whoami,
         "check_address" => Command::CheckAddress { peer_key: read_peer_key(fields)? },
         "change_password" => Command::ChangePassword {
@@ -218,6 +217,14 @@ fn read_file(fields: &RequestFields) -> Result<GroupFile, RequestFailure> {
 /// The content that a request about a listed file means: `fileSha` as `list_files` shows it, or the joined hashes of the pieces,
 /// as an upload without the SHA-1 of the whole gives them.
 fn read_content(fields: &RequestFields) -> Result<Option<Digest>, RequestFailure> {
+    Ok(read_file_sha(fields)?.map(|digests| match digests[..] {
+        [whole] => whole,
+        _ => FileProof::of_pieces(&digests).id(),
+    }))
+}
+
+/// The one digest of `fileSha`, or all that are joined there; `None` where it is missing or empty.
+fn read_file_sha(fields: &RequestFields) -> Result<Option<Vec<Digest>>, RequestFailure> {
     const RULE: &str = "must be the 40 hex digits of the file's SHA-1, or the joined hashes of its pieces";
     let Some(text) = fields.optional_text("fileSha")?.filter(|text| !text.is_empty()) else {
         return Ok(None);
@@ -225,13 +232,7 @@ fn read_content(fields: &RequestFields) -> Result<Option<Digest>, RequestFailure
     let (parts, rest) = text.as_bytes().as_chunks::<40>();
     let digest = |part: &[u8; 40]| std::str::from_utf8(part).ok()?.parse::<Digest>().ok();
     let digests: Option<Vec<Digest>> = parts.iter().map(digest).collect();
-    match digests {
-        Some(digests) if rest.is_empty() => Ok(Some(match digests[..] {
-            [whole] => whole,
-            _ => FileProof::of_pieces(&digests).id(),
-        })),
-        _ => Err(RequestFailure::field("fileSha", RULE)),
-    }
+    digests.filter(|_| rest.is_empty()).map(Some).ok_or_else(|| RequestFailure::field("fileSha", RULE))
 }
 
 /// Name of an uploaded file: given, or the last part of a path.
@@ -288,6 +289,13 @@ fn read_file_proof(text: &str, digests: &[Digest]) -> Result<FileProof, RequestF
 }
 
 fn read_download(fields: &RequestFields) -> Result<Command, RequestFailure> {
+    // The original client sends where it would write the file. It cannot read an answer of this tracker, but prints a refusal.
+    if fields.scalar("destination_path").is_some() {
+        let message = "this client cannot fetch from the nodes of this tracker, which serve only clients with a peer key";
+        return Err(RequestFailure::new(FailureCode::NotAllowed, message).with_fix(
+            "fetch the file with the client of Shoal: client download_file GROUP FILE DESTINATION",
+        ));
+    }
     let view = match fields.optional_text("view")? {
         None | Some("classic") => DownloadView::Classic,
         Some("compact") => DownloadView::Compact,
@@ -311,9 +319,9 @@ fn read_download(fields: &RequestFields) -> Result<Command, RequestFailure> {
 
 fn read_gained(fields: &mut RequestFields) -> Result<GainedPieces, RequestFailure> {
     if fields.flag("complete")? {
-        return Ok(GainedPieces::Complete);
+        return read_completion(fields);
     }
-    let Some(pairs) = fields.ranges()? else { return Ok(GainedPieces::Complete) };
+    let Some(pairs) = fields.ranges()? else { return read_completion(fields) };
     let range = |(first, last): (u64, u64)| {
         let (first, last) = (u32::try_from(first).ok()?, u32::try_from(last).ok()?);
         PieceRange::new(PieceIndex(first), PieceIndex(last))
@@ -322,6 +330,27 @@ fn read_gained(fields: &mut RequestFields) -> Result<GainedPieces, RequestFailur
     ranges
         .map(GainedPieces::Ranges)
         .ok_or_else(|| RequestFailure::field("ranges", "a range runs from its first piece to its last"))
+}
+
+/// All pieces, with their digests where the client gives them: as `piecewise_sha`, or joined as `fileSha`.
+fn read_completion(fields: &mut RequestFields) -> Result<GainedPieces, RequestFailure> {
+    let joined = read_file_sha(fields)?.filter(|digests| digests.len() > 1);
+    let digests = fields.hashes("piecewise_sha")?;
+    if let (Some(digests), Some(joined)) = (&digests, &joined)
+        && digests != joined
+    {
+        return Err(RequestFailure::field("fileSha", "is not the hashes of piecewise_sha joined"));
+    }
+    Ok(digests.or(joined).map_or(GainedPieces::Complete, GainedPieces::Confirmed))
+}
+
+fn read_update(fields: &RequestFields, gained: GainedPieces) -> Result<Command, RequestFailure> {
+    let content = match (&gained, read_file_sha(fields)?) {
+        // Joined digests are compared one by one: the file may be listed under the SHA-1 of the whole.
+        (GainedPieces::Confirmed(_), Some(joined)) if joined.len() > 1 => None,
+        _ => read_content(fields)?,
+    };
+    Ok(Command::UpdatePieces { file: read_file(fields)?, content, gained })
 }
 
 fn read_report(fields: &RequestFields) -> Result<Command, RequestFailure> {

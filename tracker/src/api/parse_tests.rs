@@ -188,6 +188,8 @@ fn any_command() -> impl Strategy<Value = Command> {
     let group = || any_id().prop_map(|id| GroupId::new(&id).unwrap());
     let gained = prop_oneof![
         Just(GainedPieces::Complete),
+        proptest::collection::vec(any::<[u8; 20]>().prop_map(Digest), 0..20)
+            .prop_map(GainedPieces::Confirmed),
         proptest::collection::vec(any_range(), 0..20).prop_map(GainedPieces::Ranges),
     ];
     prop_oneof![
@@ -244,6 +246,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             Command::Ping,
             Command::GoOffline,
             Command::Status,
+            Command::ShowDownloads,
             Command::Whoami
         ]),
     ]

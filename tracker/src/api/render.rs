@@ -43,6 +43,10 @@ impl Command {
         match self {
             Command::UploadFile { manifest, .. } => hash_lists(manifest, &mut object),
             Command::UploadPart { part, .. } => part.write_hashes(&mut object),
+            Command::UpdatePieces { gained: GainedPieces::Confirmed(digests), .. } => {
+                let form = HashForm::for_len(digests.len());
+                object.insert("piecewise_sha".into(), json!(HashList { form, values: digests.clone() }));
+            }
             _ => {}
         }
         object
@@ -106,6 +110,7 @@ fn render_command(command: &Command) -> (&'static str, Value) {
         Command::Ping => ("ping", json!({})),
         Command::GoOffline => ("go_offline", json!({})),
         Command::Status => ("status", json!({})),
+        Command::ShowDownloads => ("show_downloads", json!({})),
         Command::Whoami => ("whoami", json!({})),
         Command::CheckAddress { peer_key } => ("check_address", with_key(json!({}), *peer_key)),
         Command::ChangePassword { old, new } => {
@@ -127,7 +132,7 @@ fn render_file_command(command: &Command) -> (&'static str, Value) {
         Command::UpdatePieces { file, content, gained } => {
             let mut args = with_content(file_args(file), *content);
             match gained {
-                GainedPieces::Complete => args["complete"] = true.into(),
+                GainedPieces::Complete | GainedPieces::Confirmed(_) => args["complete"] = true.into(),
                 GainedPieces::Ranges(ranges) => {
                     args["ranges"] = ranges.iter().map(|run| json!([run.first().0, run.last().0])).collect();
                 }

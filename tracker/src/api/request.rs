@@ -106,6 +106,8 @@ pub enum GainedPieces {
     Ranges(Vec<PieceRange>),
     /// All pieces: the node is a seeder now.
     Complete,
+    /// The same, with the digests of the pieces that the node has.
+    Confirmed(Vec<Digest>),
 }
 
 /// A command of the control protocol. `docs/protocol.md` describes each.
@@ -201,6 +203,7 @@ pub enum Command {
     Ping,
     GoOffline,
     Status,
+    ShowDownloads,
     Whoami,
     CheckAddress {
         peer_key: Option<PeerKey>,

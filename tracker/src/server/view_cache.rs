@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::state::id::{GroupFile, GroupId, SessionId, UserId};
+use crate::state::leases::FileHolders;
 use crate::state::node::SwarmPeer;
 use crate::state::queries::{FileView, SessionView, StateQueries};
 
@@ -19,6 +20,12 @@ use super::limits::{KNOWN_FILE_ROWS, KNOWN_ROWS_MAX};
 pub(super) struct ListedFile {
     pub(super) file: FileView,
     pub(super) seeders: Vec<SwarmPeer>,
+}
+
+impl ListedFile {
+    pub(super) fn holders(&self) -> FileHolders<'_> {
+        FileHolders { content: self.file.content(), uploader: &self.file.uploader, seeders: &self.seeders }
+    }
 }
 
 #[derive(Debug, Default)]

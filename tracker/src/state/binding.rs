@@ -9,12 +9,60 @@ use super::row_key::RowKey;
 use super::rows::{self, NodeRow};
 use super::tables::{Table, Tables};
 
-/// Counts one more share of a node and binds the node to the session.
-pub(super) fn count_share(tables: &mut dyn Tables, user: &UserId, holder: NodeEndpoint, session: SessionId) {
-    let key = RowKey::node(user, holder.identity());
-    let before: Option<NodeRow> = rows::read_row(tables, &key);
+/// The key of a node's row. A node without a peer key keeps the identity under which its session listed it first, also after it
+/// moved to another address.
+pub(super) fn node_key(
+    tables: &dyn Tables,
+    user: &UserId,
+    holder: NodeEndpoint,
+    session: SessionId,
+) -> RowKey {
+    let own = || RowKey::node(user, holder.identity());
+    match holder.peer_key {
+        Some(_) => own(),
+        None => keyless_rows(tables, user, holder, session).next().unwrap_or_else(own),
+    }
+}
+
+/// Keys of the rows of a session's nodes without a peer key that listen at the holder's address.
+fn keyless_rows(
+    tables: &dyn Tables,
+    user: &UserId,
+    holder: NodeEndpoint,
+    session: SessionId,
+) -> impl Iterator<Item = RowKey> {
+    let prefixes = RowKey::keyless_nodes(session, user);
+    let indexes =
+        prefixes.into_iter().flat_map(|prefix| rows::collect_keys(tables, Table::SessionNodes, &prefix));
+    indexes
+        .map(|index| RowKey::node_in_session(&index))
+        .filter(move |key| rows::read_row(tables, key).is_some_and(|row: NodeRow| row.holder == holder))
+}
+
+/// Records that a session's node without a peer key listens at another address. The row of a node with a key follows by
+/// [`bind_node`].
+pub(super) fn move_keyless_node(
+    tables: &mut dyn Tables,
+    user: &UserId,
+    before: NodeEndpoint,
+    now: NodeEndpoint,
+    session: SessionId,
+) {
+    if before.peer_key.is_some() || now.peer_key.is_some() {
+        return;
+    }
+    let keys: Vec<RowKey> = keyless_rows(tables, user, before, session).collect();
+    for key in keys {
+        let row: NodeRow = rows::indexed_row(tables, &key);
+        rows::write_row(tables, &key, &NodeRow { holder: now, ..row });
+    }
+}
+
+/// Counts one more share of the node under `key` and binds the node to the session.
+pub(super) fn count_share(tables: &mut dyn Tables, key: &RowKey, holder: NodeEndpoint, session: SessionId) {
+    let before: Option<NodeRow> = rows::read_row(tables, key);
     let shares = before.as_ref().map_or(0, |row| row.shares) + 1;
-    rebind_node(tables, &key, before.as_ref(), &NodeRow { holder, session, logged_out: false, shares });
+    rebind_node(tables, key, before.as_ref(), &NodeRow { holder, session, logged_out: false, shares });
 }
 
 /// Subtracts one share from the count of the node under `key`. Removes the row when none is left.
@@ -32,7 +80,7 @@ pub(super) fn uncount_share(tables: &mut dyn Tables, key: &RowKey) {
 
 /// Brings a node online in a session, at its current address. A node without shares has no row and needs nothing.
 pub(super) fn bind_node(tables: &mut dyn Tables, user: &UserId, holder: NodeEndpoint, session: SessionId) {
-    let key = RowKey::node(user, holder.identity());
+    let key = node_key(tables, user, holder, session);
     let Some(before) = rows::read_row::<NodeRow>(tables, &key) else { return };
     let row = NodeRow { holder, session, logged_out: false, shares: before.shares };
     rebind_node(tables, &key, Some(&before), &row);

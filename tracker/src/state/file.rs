@@ -75,7 +75,7 @@ pub(super) fn upload_file(
     if listed.as_ref().is_some_and(|listed| !same_content(listed, &new)) {
         return Err(CommandRefusal::OtherContent(file.clone()));
     }
-    share::check_share_limit(tables, file, &by.actor.user, by.node(node))?;
+    share::check_share_limit(tables, file, &by.actor.user, by.node(node), by.actor.session)?;
     let new_file = listed.is_none();
     if new_file {
         list_file(tables, file, end, begun.is_some(), new);
@@ -101,7 +101,7 @@ pub(super) fn complete_file(
     content: Option<Digest>,
 ) -> ApplyResult {
     file_with_content(tables, by, file, content)?;
-    share::check_share_limit(tables, file, &by.actor.user, by.node(node))?;
+    share::check_share_limit(tables, file, &by.actor.user, by.node(node), by.actor.session)?;
     let node = session::record_node(tables, by, node);
     share::add_share(tables, file, &by.actor.user, node, by.actor.session);
     Ok(CommandOutcome::Completed)
@@ -115,7 +115,7 @@ pub(super) fn stop_share(
     content: Option<Digest>,
 ) -> ApplyResult {
     file_with_content(tables, by, file, content)?;
-    if share::remove_share(tables, file, &by.actor.user, by.node(node)) {
+    if share::remove_share(tables, file, &by.actor.user, by.node(node), by.actor.session) {
         Ok(CommandOutcome::ShareStopped)
     } else {
         Err(CommandRefusal::NotShared(file.clone()))

@@ -7,7 +7,8 @@
 //!         (first outcome again)       └─────┬─────────┴─────────┘
 //!   outcome ◄──────┘       queries ──►   rows ──► tables       rows as bytes, in order
 //!
-//!   applied commands, requests for peers ──► leases ──► swarm, removals     the leader's memory: not replicated
+//!   applied commands, requests for peers ──► leases ──► removals            the leader's memory: not replicated
+//!                                                └──► peer_choice ──► swarm ──► lease_memory
 //!   row_key, id, node, serde_forms, limits: below all of it
 //! ```
 //!
@@ -23,7 +24,9 @@ mod account;
 mod binding;
 mod file;
 mod group;
+mod lease_memory;
 mod manifest;
+mod peer_choice;
 mod removals;
 mod retry;
 mod row_key;

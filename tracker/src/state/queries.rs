@@ -4,10 +4,10 @@
 //! whether every read succeeded.
 
 use engine::proto::manifest::{FileName, FileProof};
-use engine::proto::units::PieceCount;
+use engine::proto::units::{Digest, PieceCount};
 
 use super::access::VerifiedActor;
-use super::command::{LogCommand, Policy};
+use super::command::{LogCommand, ManifestPart, Policy};
 use super::id::{Actor, GroupFile, GroupId, SessionId, UserId};
 use super::leases::ListedContent;
 use super::node::{NodeEndpoint, SwarmPeer};
@@ -15,7 +15,7 @@ use super::outcome::ApplyResult;
 use super::row_key::{self, RowKey};
 use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow};
 use super::tables::{Table, Tables};
-use super::{access, manifest, retry, session};
+use super::{access, binding, manifest, retry, session};
 
 pub use super::manifest::ManifestPieces;
 pub use super::rows::UserRow;
@@ -104,6 +104,14 @@ impl FileView {
     pub fn content(&self) -> ListedContent {
         ListedContent { id: self.proof.id(), fold: self.fold, pieces: PieceCount(self.pieces) }
     }
+
+    /// Whether these are the digests of all its pieces.
+    #[must_use]
+    pub fn has_digests(&self, digests: &[Digest]) -> bool {
+        let parts = ManifestPart::split(digests, None);
+        digests.len() == self.pieces as usize
+            && parts.iter().fold(manifest::EMPTY_FOLD, manifest::fold_part) == self.fold
+    }
 }
 
 impl<'a> StateQueries<'a> {
@@ -129,7 +137,7 @@ impl<'a> StateQueries<'a> {
     #[must_use]
     pub fn session(&self, session: SessionId, at_s: u64) -> Option<SessionView> {
         let row = self.valid_session(session, at_s)?;
-        let node_key = row.node.map(|node| RowKey::node(&row.user, node.identity()));
+        let node_key = row.node.map(|node| binding::node_key(self.tables, &row.user, node, session));
         let node: Option<NodeRow> = node_key.and_then(|key| rows::read_row(self.tables, &key));
         Some(SessionView {
             shares: node.map_or(0, |node| node.shares),

@@ -78,8 +78,9 @@ impl RowKey {
         RowKey::group(&file.group).then(file.name.as_str().as_bytes())
     }
 
-    pub(super) fn share(file: &GroupFile, user: &UserId, identity: NodeIdentity) -> RowKey {
-        RowKey::file(file).then(&RowKey::node(user, identity).0)
+    /// `node` is the key of the node's own row.
+    pub(super) fn share(file: &GroupFile, node: &RowKey) -> RowKey {
+        RowKey::file(file).then(&node.0)
     }
 
     /// Prefix of the keys of a user's shares of a file.
@@ -87,15 +88,22 @@ impl RowKey {
         RowKey::file(file).then(user.as_str().as_bytes()).prefix()
     }
 
-    pub(super) fn share_by_user(file: &GroupFile, user: &UserId, identity: NodeIdentity) -> RowKey {
-        RowKey::member(&file.group, user).then(file.name.as_str().as_bytes()).then(&identity_bytes(identity))
+    /// `node` is the key of the node's own row.
+    pub(super) fn share_by_user(file: &GroupFile, node: &RowKey) -> RowKey {
+        let (user, identity) = split_first_part(&node.0);
+        RowKey::group(&file.group).then(user).then(file.name.as_str().as_bytes()).then(identity)
+    }
+
+    /// Prefixes of the keys of [`RowKey::session_node`] for a session's nodes without a peer key.
+    pub(super) fn keyless_nodes(session: SessionId, user: &UserId) -> [Vec<u8>; 2] {
+        [ADDRESS_V4, ADDRESS_V6]
+            .map(|letter| RowKey::session_node(session, &RowKey::user(user).then(letter)).0)
     }
 
     /// From a key of [`RowKey::share`]: the key of the same share by user, and the key of its node.
     pub(super) fn share_of_file(&self, file: &GroupFile) -> (RowKey, RowKey) {
         let node = RowKey::from_bytes(&self.0[RowKey::file(file).prefix().len()..]);
-        let (user, identity) = split_first_part(&node.0);
-        (RowKey::group(&file.group).then(user).then(file.name.as_str().as_bytes()).then(identity), node)
+        (RowKey::share_by_user(file, &node), node)
     }
 
     /// From a key of [`RowKey::share_by_user`]: the key of the same share by file, and the key of its node.
@@ -139,16 +147,20 @@ fn split_first_part(key: &[u8]) -> (&[u8], &[u8]) {
     (&key[..end], &key[end + 1..])
 }
 
+/// Letters before an IP in a key, by the family of the address.
+const ADDRESS_V4: &[u8] = b"4";
+const ADDRESS_V6: &[u8] = b"6";
+
 /// A node's identity as bytes: a letter, then the key, or the IP (v4 mapped to v6) and the port.
 fn identity_bytes(identity: NodeIdentity) -> Vec<u8> {
     match identity {
         NodeIdentity::Key(PeerKey(key)) => [&b"k"[..], &key].concat(),
         NodeIdentity::Address(address) => {
             let (letter, ip) = match address.ip() {
-                IpAddr::V4(ip) => (b"4", ip.to_ipv6_mapped()),
-                IpAddr::V6(ip) => (b"6", ip),
+                IpAddr::V4(ip) => (ADDRESS_V4, ip.to_ipv6_mapped()),
+                IpAddr::V6(ip) => (ADDRESS_V6, ip),
             };
-            [&letter[..], &ip.octets(), &address.port().to_be_bytes()].concat()
+            [letter, &ip.octets(), &address.port().to_be_bytes()].concat()
         }
     }
 }

@@ -62,6 +62,9 @@ pub(super) fn resume_node(
     claimed: NodeEndpoint,
 ) -> CommandOutcome {
     let node = record_node(tables, by, claimed);
+    if let Some(before) = by.session.node {
+        binding::move_keyless_node(tables, &by.actor.user, before, node, by.actor.session);
+    }
     binding::bind_node(tables, &by.actor.user, node, by.actor.session);
     CommandOutcome::Resumed
 }

@@ -18,8 +18,10 @@ pub(super) fn check_share_limit(
     file: &GroupFile,
     user: &UserId,
     holder: NodeEndpoint,
+    session: SessionId,
 ) -> Result<(), CommandRefusal> {
-    match find_room(tables, file, user, holder) {
+    let node = binding::node_key(tables, user, holder, session);
+    match find_room(tables, file, user, &node) {
         ShareRoom::Free | ShareRoom::InPlaceOf(_) => Ok(()),
         ShareRoom::None => Err(CommandRefusal::TooManyNodes(file.clone())),
     }
@@ -33,8 +35,8 @@ enum ShareRoom {
     None,
 }
 
-fn find_room(tables: &dyn Tables, file: &GroupFile, user: &UserId, holder: NodeEndpoint) -> ShareRoom {
-    if tables.get(Table::Shares, &RowKey::share(file, user, holder.identity()).0).is_some() {
+fn find_room(tables: &dyn Tables, file: &GroupFile, user: &UserId, node: &RowKey) -> ShareRoom {
+    if tables.get(Table::Shares, &RowKey::share(file, node).0).is_some() {
         return ShareRoom::Free;
     }
     let shares = rows::collect_keys(tables, Table::Shares, &RowKey::shares_of_user(file, user));
@@ -56,17 +58,17 @@ pub(super) fn add_share(
     holder: NodeEndpoint,
     session: SessionId,
 ) {
-    let identity = holder.identity();
-    let key = RowKey::share(file, user, identity);
+    let node = binding::node_key(tables, user, holder, session);
+    let key = RowKey::share(file, &node);
     if tables.get(Table::Shares, &key.0).is_some() {
         binding::bind_node(tables, user, holder, session);
     } else {
-        if let ShareRoom::InPlaceOf(offline) = find_room(tables, file, user, holder) {
+        if let ShareRoom::InPlaceOf(offline) = find_room(tables, file, user, &node) {
             end_share(tables, file, &offline);
         }
         rows::write_key_only(tables, Table::Shares, &key);
-        rows::write_key_only(tables, Table::SharesByUser, &RowKey::share_by_user(file, user, identity));
-        binding::count_share(tables, user, holder, session);
+        rows::write_key_only(tables, Table::SharesByUser, &RowKey::share_by_user(file, &node));
+        binding::count_share(tables, &node, holder, session);
     }
 }
 
@@ -76,13 +78,14 @@ pub(super) fn remove_share(
     file: &GroupFile,
     user: &UserId,
     holder: NodeEndpoint,
+    session: SessionId,
 ) -> bool {
-    let identity = holder.identity();
-    let existed = tables.remove(Table::Shares, &RowKey::share(file, user, identity).0);
+    let node = binding::node_key(tables, user, holder, session);
+    let existed = tables.remove(Table::Shares, &RowKey::share(file, &node).0);
     if existed {
-        let indexed = tables.remove(Table::SharesByUser, &RowKey::share_by_user(file, user, identity).0);
+        let indexed = tables.remove(Table::SharesByUser, &RowKey::share_by_user(file, &node).0);
         assert!(indexed, "a share has a row in both tables");
-        binding::uncount_share(tables, &RowKey::node(user, identity));
+        binding::uncount_share(tables, &node);
     }
     existed
 }

@@ -1,26 +1,24 @@
-//! One file's swarm in the leader's memory: leechers and their pieces, reports, and the choice of peers for an answer.
+//! One file's swarm in the leader's memory: leechers and their pieces, and reports. `peer_choice` chooses from it.
 //!
-//! Invariants: a leecher without pieces has no bit field; a bit field has as many pieces as the file. A report counts only
-//! if its user fetched the file here and its peer has the file or fetches it. Leechers are bounded, for each user and in
-//! all.
+//! Invariants: a leecher without pieces has no bit field; a bit field has as many pieces as the file. Reports are kept of
+//! users with a node whose content is remembered. Nodes are bounded, for each user and in all; [`Swarm::node_bytes`] says what
+//! each costs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use engine::proto::bitfield::Bitfield;
 use engine::proto::ticket::PeerKey;
-use engine::proto::units::{Digest, PieceCount, PieceIndex, PieceRange};
+use engine::proto::units::{Digest, PieceCount, PieceRange};
 
-use super::id::{SessionId, UserId};
+use super::id::{GroupFile, SessionId, UserId};
+use super::lease_memory::NodeKey;
 use super::limits::{
-    ASKED_PER_FILE_MAX, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER, REPORTED_PEERS_MAX,
-    REPORTS_PER_USER, REPORTS_TO_SORT_LAST,
+    ASKED_PER_FILE_MAX, LEASE_USER_MAX_BYTES, LEECHERS_PER_SWARM, NODE_BYTES, NODE_NAME_COPIES,
+    NODES_PER_USER_AND_FILE, REPORTERS_PER_SWARM, REPORTS_PER_USER,
 };
-use super::node::{NodeIdentity, SwarmPeer};
-
-/// User and identity of a node: the key of a leecher.
-pub(super) type NodeKey = (UserId, NodeIdentity);
+use super::node::{NodeEndpoint, NodeIdentity, SwarmPeer};
 
 /// A node that fetches the file.
 #[derive(Clone, Debug)]
@@ -28,8 +26,6 @@ pub(super) struct Leecher {
     pub(super) peer: SwarmPeer,
     /// Announced pieces; `None` before the first. Shared with answers that are still being built.
     pub(super) pieces: Option<Arc<Bitfield>>,
-    /// Value of [`Swarm::heard`] when it last asked or announced.
-    heard: u64,
 }
 
 /// What the leader remembers about one file.
@@ -37,18 +33,16 @@ pub(super) struct Leecher {
 pub(super) struct Swarm {
     pub(super) content: ListedContent,
     pub(super) leechers: BTreeMap<NodeKey, Leecher>,
-    /// Users who fetched the file; only their reports count.
-    fetched: BTreeSet<UserId>,
     /// The content that each node asked for or uploaded last under the file's name. It outlives the file.
     asked: BTreeMap<NodeKey, AskedContent>,
-    /// The reporters of each address.
-    reports: BTreeMap<SocketAddr, BTreeSet<UserId>>,
-    /// Rotates the list with each answer, so that different peers come first.
-    rotation: usize,
-    /// Counts the times that a leecher asked or announced.
+    /// Seeders that said so without naming the content.
+    unstated: BTreeSet<NodeKey>,
+    /// The peers that each user reported.
+    pub(super) reports: BTreeMap<UserId, BTreeSet<SocketAddr>>,
+    /// Counts the times that a node asked or announced.
     heard: u64,
-    /// Time of the last request or announcement.
-    pub(super) last_used_ms: u64,
+    /// Nodes of which less is remembered since the last [`Swarm::take_changed`].
+    changed: Vec<NodeKey>,
 }
 
 /// The content that is listed under a name.
@@ -86,117 +80,25 @@ pub enum ReportOutcome {
     Full,
 }
 
-/// How certainly a peer is online.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PeerPresence {
-    /// This leader has seen it.
-    Confirmed,
-    /// It had no time to connect yet, since the leader is new.
-    Presumed,
-}
-
-/// A peer that can be asked for pieces now.
-#[derive(Clone, Debug)]
-pub struct PeerCandidate<'a> {
-    /// The node.
-    pub peer: &'a SwarmPeer,
-    /// How certainly it is online.
-    pub presence: PeerPresence,
-    pieces: CandidatePieces<'a>,
-    /// Sort class: peers with a lower one are more useful.
-    class: u8,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum CandidatePieces<'a> {
-    All,
-    Some(&'a Arc<Bitfield>),
-    Nothing,
-}
-
-impl PeerCandidate<'_> {
-    /// Whether it has every piece.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        matches!(self.pieces, CandidatePieces::All)
-    }
-
-    /// The peer as a [`PieceSharer`]; `None` while it has no piece.
-    fn sharer(&self) -> Option<PieceSharer> {
-        let pieces = match self.pieces {
-            CandidatePieces::All => None,
-            CandidatePieces::Some(pieces) => Some(Arc::clone(pieces)),
-            CandidatePieces::Nothing => return None,
-        };
-        Some(PieceSharer { address: self.peer.holder.address, pieces })
-    }
-}
-
-/// Address and pieces of a [`PeerCandidate`], without a borrow.
-#[derive(Clone, Debug)]
-pub struct PieceSharer {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Its pieces; `None` means all.
-    pieces: Option<Arc<Bitfield>>,
-}
-
-impl PieceSharer {
-    /// Whether it has a piece.
-    #[must_use]
-    pub fn has(&self, index: PieceIndex) -> bool {
-        self.pieces.as_ref().is_none_or(|pieces| pieces.has(index))
-    }
-}
-
-/// The peers of a file that one client may be told, best first.
-#[derive(Clone, Debug)]
-pub struct PeerChoice<'a> {
-    candidates: Vec<PeerCandidate<'a>>,
-}
-
-impl<'a> PeerChoice<'a> {
-    /// The peers to tell, at most [`PEERS_PER_ANSWER`]. Leechers without pieces come last.
-    pub fn peers(&self) -> impl Iterator<Item = &PeerCandidate<'a>> {
-        self.candidates.iter().take(PEERS_PER_ANSWER)
-    }
-
-    /// At most `most` peers that have any piece, for naming the peers of each piece.
-    #[must_use]
-    pub fn sharers(&self, most: usize) -> Vec<PieceSharer> {
-        self.candidates.iter().filter_map(PeerCandidate::sharer).take(most).collect()
-    }
-}
-
-/// The client that asks for peers.
-#[derive(Clone, Copy, Debug)]
-pub struct AskingClient<'a> {
-    /// The client's user.
-    pub user: &'a UserId,
-    /// Address of the user's node, if known; that node is left out.
-    pub address: Option<SocketAddr>,
-    /// Whether the client is connected by loopback; other clients are told no loopback addresses.
-    pub on_loopback: bool,
-}
-
 impl Swarm {
-    pub(super) fn new(content: ListedContent, now_ms: u64) -> Swarm {
+    pub(super) fn new(content: ListedContent) -> Swarm {
         Swarm {
             content,
             leechers: BTreeMap::new(),
-            fetched: BTreeSet::new(),
             asked: BTreeMap::new(),
+            unstated: BTreeSet::new(),
             reports: BTreeMap::new(),
-            rotation: 0,
             heard: 0,
-            last_used_ms: now_ms,
+            changed: Vec::new(),
         }
     }
 
     /// Begins anew for other content under the same name. What the nodes asked for stays known.
-    pub(super) fn replace(&mut self, content: ListedContent, now_ms: u64) {
-        let asked = std::mem::take(&mut self.asked);
-        *self = Swarm { asked, heard: self.heard, ..Swarm::new(content, now_ms) };
+    pub(super) fn replace(&mut self, content: ListedContent) {
+        self.changed.extend(std::mem::take(&mut self.leechers).into_keys());
+        self.unstated.clear();
+        self.reports.clear();
+        self.content = content;
     }
 
     /// Records which content a node means. When the user has [`NODES_PER_USER_AND_FILE`] others, the one that asked longest
@@ -217,40 +119,44 @@ impl Swarm {
             None
         };
         if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-            self.asked.remove(&oldest);
+            self.forget(&oldest);
         }
     }
 
     /// The content that a node means. A request may lack the key under which the node asked, so the entry of its session
     /// counts too.
     pub(super) fn asked_content(&self, node: &NodeKey, session: SessionId) -> Option<ListedContent> {
-        let of_session = || self.asked.values().find(|asked| asked.session == session);
+        let of_session = || {
+            nodes_of_user(&self.asked, &node.0)
+                .find(|(_, asked)| asked.session == session)
+                .map(|(_, asked)| asked)
+        };
         self.asked.get(node).or_else(of_session).map(|asked| asked.content)
     }
 
-    /// Forgets nodes whose sessions are gone. Whether any is left.
-    pub(super) fn retain_asked(&mut self, is_known: impl Fn(SessionId) -> bool) -> bool {
-        self.asked.retain(|_, asked| is_known(asked.session));
-        !self.asked.is_empty()
+    /// Records whether a seeder named the content that it has.
+    pub(super) fn record_stated(&mut self, node: &NodeKey, is_stated: bool) {
+        if is_stated {
+            self.unstated.remove(node);
+        } else {
+            self.unstated.insert(node.clone());
+        }
     }
 
-    /// Adds a leecher, or updates it and keeps its pieces. When the user has [`NODES_PER_USER_AND_FILE`] others, the one
-    /// silent for longest is removed. Beyond [`LEECHERS_PER_SWARM`] the node is not added.
+    /// Whether a seeder never named the content that it has.
+    pub(super) fn is_unstated(&self, peer: &SwarmPeer) -> bool {
+        !self.unstated.is_empty() && self.unstated.contains(&node_key(peer))
+    }
+
+    /// Adds a leecher, or updates it and keeps its pieces. Beyond [`LEECHERS_PER_SWARM`] the node is not added.
     pub(super) fn join(&mut self, peer: SwarmPeer) -> Option<&mut Leecher> {
-        self.fetched.insert(peer.user.clone());
-        let key = (peer.user.clone(), peer.holder.identity());
+        let key = node_key(&peer);
         self.record_asked(&key, self.content, peer.session);
-        if !self.leechers.contains_key(&key) {
-            self.make_room(&peer.user);
-            if self.leechers.len() >= LEECHERS_PER_SWARM {
-                return None;
-            }
+        if self.leechers.len() >= LEECHERS_PER_SWARM && !self.leechers.contains_key(&key) {
+            return None;
         }
-        self.heard += 1;
-        let heard = self.heard;
         let leecher =
-            self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None, heard });
-        leecher.heard = heard;
+            self.leechers.entry(key).or_insert_with(|| Leecher { peer: peer.clone(), pieces: None });
         leecher.peer = peer;
         assert!(
             leecher.pieces.as_ref().is_none_or(|held| held.pieces() == self.content.pieces),
@@ -259,23 +165,15 @@ impl Swarm {
         Some(leecher)
     }
 
-    /// Removes a user's oldest leecher if there is no room for one more.
-    fn make_room(&mut self, user: &UserId) {
-        let own = || nodes_of_user(&self.leechers, user);
-        let nodes = own().count();
-        assert!(nodes <= NODES_PER_USER_AND_FILE, "{user} has {nodes} leechers of one file");
-        if nodes == NODES_PER_USER_AND_FILE
-            && let Some(oldest) = own().min_by_key(|(_, leecher)| leecher.heard).map(|(key, _)| key.clone())
-        {
-            self.leechers.remove(&oldest);
-        }
-    }
-
-    /// Adds pieces to a leecher; true when it has all. The ranges lie inside the file.
+    /// Adds pieces to a leecher; true when it has all. The ranges lie inside the file. The pieces of a file whose bit field is
+    /// larger than what a user may have remembered are not recorded.
     pub(super) fn add_pieces(&mut self, peer: SwarmPeer, ranges: &[PieceRange]) -> bool {
         let pieces = self.content.pieces;
         assert!(ranges.iter().all(|range| range.last().0 < pieces.0), "a range past the file's end");
         let Some(leecher) = self.join(peer) else { return false };
+        if bitfield_bytes(pieces) + NODE_BYTES > LEASE_USER_MAX_BYTES / 2 {
+            return false;
+        }
         let held = Arc::make_mut(leecher.pieces.get_or_insert_with(|| Arc::new(Bitfield::empty(pieces))));
         for range in ranges {
             held.insert_range(*range, |_| {});
@@ -290,82 +188,128 @@ impl Swarm {
         accused: SocketAddr,
         seeders: &[SwarmPeer],
     ) -> ReportOutcome {
-        if !self.fetched.contains(by) {
+        if !nodes_of_user(&self.asked, by).any(|(_, asked)| asked.content == self.content) {
             return ReportOutcome::NotFetched;
-        }
-        if self.reports.get(&accused).is_some_and(|reporters| reporters.contains(by)) {
-            return ReportOutcome::Again;
         }
         let leeching = self.leechers.values().map(|leecher| &leecher.peer);
         let here: BTreeSet<SocketAddr> =
             seeders.iter().chain(leeching).map(|peer| peer.holder.address).collect();
+        let is_known = self.reports.contains_key(by);
+        if self.has_reported(by, accused) {
+            return ReportOutcome::Again;
+        }
         if !here.contains(&accused) {
             return ReportOutcome::NoPeer;
         }
-        if !self.has_room_for_report(by, accused) {
-            // Reports of nodes that are gone make room.
-            self.reports.retain(|address, _| here.contains(address));
-            if !self.has_room_for_report(by, accused) {
-                return ReportOutcome::Full;
-            }
+        if !is_known && self.reports.len() >= REPORTERS_PER_SWARM {
+            return ReportOutcome::Full;
         }
-        self.reports.entry(accused).or_default().insert(by.clone());
-        assert!(self.reports.len() <= REPORTED_PEERS_MAX, "{} reported peers", self.reports.len());
+        let reported = self.reports.entry(by.clone()).or_default();
+        if reported.len() >= REPORTS_PER_USER {
+            // Reports of nodes that are gone make room.
+            reported.retain(|address| here.contains(address));
+        }
+        if reported.len() >= REPORTS_PER_USER {
+            return ReportOutcome::Full;
+        }
+        reported.insert(accused);
         ReportOutcome::Noted
     }
 
-    fn has_room_for_report(&self, by: &UserId, accused: SocketAddr) -> bool {
-        let own = self.reports.values().filter(|reporters| reporters.contains(by)).count();
-        let known = self.reports.len() < REPORTED_PEERS_MAX || self.reports.contains_key(&accused);
-        known && own < REPORTS_PER_USER
+    /// Whether a user has reported the peer at an address.
+    pub(super) fn has_reported(&self, by: &UserId, accused: SocketAddr) -> bool {
+        self.reports.get(by).is_some_and(|reported| reported.contains(&accused))
     }
 
-    /// The peers that `asker` may be told: `seeders` and leechers that `presence` finds online. Confirmed seeders come first,
-    /// peers that several members reported come last. Within a class each answer starts at another peer.
-    pub(super) fn choose<'a>(
-        &'a mut self,
-        seeders: &'a [SwarmPeer],
-        asker: AskingClient<'_>,
-        presence: impl Fn(&SwarmPeer) -> Option<PeerPresence>,
-    ) -> PeerChoice<'a> {
-        self.rotation = self.rotation.wrapping_add(1);
-        let seeding = seeders.iter().map(|peer| (peer, CandidatePieces::All));
-        let leeching = self.leechers.values().map(|leecher| {
-            (&leecher.peer, leecher.pieces.as_ref().map_or(CandidatePieces::Nothing, CandidatePieces::Some))
-        });
-        let mut candidates = Vec::with_capacity(seeders.len() + self.leechers.len());
-        candidates.extend(seeding.chain(leeching).filter_map(|(peer, pieces)| {
-            let presence = if self.may_tell(asker, peer) { presence(peer)? } else { return None };
-            Some(PeerCandidate { peer, presence, pieces, class: self.sort_class(peer, presence, pieces) })
-        }));
-        if !candidates.is_empty() {
-            let start = self.rotation % candidates.len();
-            candidates.rotate_left(start);
+    /// Removes a leecher if `is_meant`, and keeps the content that it asked for.
+    pub(super) fn remove_leecher(&mut self, node: &NodeKey, is_meant: impl Fn(&SwarmPeer) -> bool) -> bool {
+        let is_found = self.leechers.get(node).is_some_and(|leecher| is_meant(&leecher.peer));
+        if is_found {
+            self.leechers.remove(node);
+            self.changed.push(node.clone());
         }
-        candidates.sort_by_key(|candidate| candidate.class);
-        keep_first_of_address(&mut candidates);
-        assert!(candidates.is_sorted_by_key(|candidate| candidate.class), "the most useful peers come first");
-        PeerChoice { candidates }
+        is_found
     }
 
-    fn may_tell(&self, asker: AskingClient<'_>, peer: &SwarmPeer) -> bool {
-        let address = peer.holder.address;
-        let is_asker = asker.user == &peer.user && asker.address == Some(address);
-        let reported = self.reports.get(&address).is_some_and(|by| by.contains(asker.user));
-        let hidden = address.ip().to_canonical().is_loopback() && !asker.on_loopback;
-        !(is_asker || reported || hidden)
+    /// Forgets a node, and the reports of a user whose last node it is.
+    pub(super) fn forget(&mut self, node: &NodeKey) {
+        self.leechers.remove(node);
+        self.asked.remove(node);
+        self.unstated.remove(node);
+        if nodes_of_user(&self.asked, &node.0).next().is_none() {
+            self.reports.remove(&node.0);
+        }
+        self.changed.push(node.clone());
     }
 
-    fn sort_class(&self, peer: &SwarmPeer, presence: PeerPresence, pieces: CandidatePieces<'_>) -> u8 {
-        let reports = self.reports.get(&peer.holder.address).map_or(0, BTreeSet::len);
-        let held = match pieces {
-            CandidatePieces::All => 0,
-            CandidatePieces::Some(_) => 1,
-            CandidatePieces::Nothing => 2,
-        };
-        let presumed = u8::from(presence == PeerPresence::Presumed);
-        u8::from(reports >= REPORTS_TO_SORT_LAST) << 3 | presumed << 2 | held
+    /// Forgets the nodes whose sessions are gone.
+    pub(super) fn forget_unless(&mut self, is_known: impl Fn(SessionId) -> bool) {
+        let gone = self.asked.iter().filter(|(_, asked)| !is_known(asked.session));
+        let gone: Vec<NodeKey> = gone.map(|(node, _)| node.clone()).collect();
+        for node in gone {
+            self.forget(&node);
+        }
     }
+
+    /// Gives a session's node its present address, and, if it has no key, the identity that follows from it.
+    pub(super) fn move_node(
+        &mut self,
+        node: &NodeKey,
+        session: SessionId,
+        holder: NodeEndpoint,
+    ) -> Option<NodeKey> {
+        let moved = (node.0.clone(), holder.identity());
+        let is_keyless = matches!((node.1, moved.1), (NodeIdentity::Address(_), NodeIdentity::Address(_)));
+        if !(is_keyless || *node == moved) || self.asked.get(node)?.session != session {
+            return None;
+        }
+        let (asked, leecher) = (self.asked.remove(node)?, self.leechers.remove(node));
+        let is_unstated = self.unstated.remove(node);
+        self.asked.insert(moved.clone(), asked);
+        if let Some(leecher) = leecher {
+            let peer = SwarmPeer { holder, ..leecher.peer };
+            self.leechers.insert(moved.clone(), Leecher { peer, ..leecher });
+        }
+        if is_unstated {
+            self.unstated.insert(moved.clone());
+        }
+        self.changed.push(node.clone());
+        Some(moved)
+    }
+
+    /// Nodes of which less may be remembered than before.
+    pub(super) fn take_changed(&mut self) -> Vec<NodeKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Every node of which something is remembered.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeKey> {
+        self.asked.keys()
+    }
+
+    /// Whether nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Bytes that are remembered of a node of this swarm, which is that of `file`; 0 when nothing is.
+    pub(super) fn node_bytes(&self, file: &GroupFile, node: &NodeKey) -> usize {
+        if !self.asked.contains_key(node) {
+            return 0;
+        }
+        let pieces = self.leechers.get(node).and_then(|leecher| leecher.pieces.as_ref());
+        let names = file.group.as_str().len() + file.name.as_str().len() + node.0.as_str().len();
+        NODE_BYTES + NODE_NAME_COPIES * names + pieces.map_or(0, |held| bitfield_bytes(held.pieces()))
+    }
+}
+
+/// The key under which a node is remembered.
+pub(super) fn node_key(peer: &SwarmPeer) -> NodeKey {
+    (peer.user.clone(), peer.holder.identity())
+}
+
+fn bitfield_bytes(pieces: PieceCount) -> usize {
+    pieces.0.div_ceil(8) as usize
 }
 
 /// The entries of one user's nodes.
@@ -375,30 +319,4 @@ fn nodes_of_user<'a, T>(
 ) -> impl Iterator<Item = (&'a NodeKey, &'a T)> {
     let least = (user.clone(), NodeIdentity::Key(PeerKey([0; 32])));
     nodes.range(least..).take_while(move |((whose, _), _)| whose == user)
-}
-
-/// Keeps the better entry of two with one address, which a node has after its key changed.
-fn keep_first_of_address(candidates: &mut Vec<PeerCandidate<'_>>) {
-    // Duplicates are rare, and sorted numbers find them faster than a set.
-    let mut prints: Vec<u64> =
-        candidates.iter().map(|candidate| address_number(candidate.peer.holder.address)).collect();
-    prints.sort_unstable();
-    if prints.windows(2).any(|pair| pair[0] == pair[1]) {
-        let mut addresses = BTreeSet::new();
-        candidates.retain(|candidate| addresses.insert(candidate.peer.holder.address));
-    }
-}
-
-/// Maps equal addresses to equal numbers, and different ones rarely to the same.
-fn address_number(address: SocketAddr) -> u64 {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) => u64::from(ip.to_bits()),
-        IpAddr::V6(ip) => ip
-            .octets()
-            .as_chunks()
-            .0
-            .iter()
-            .fold(0_u64, |print, half: &[u8; 8]| print.rotate_left(32) ^ u64::from_be_bytes(*half)),
-    };
-    ip << 16 ^ ip >> 48 ^ u64::from(address.port())
 }

@@ -269,3 +269,23 @@ pub(crate) fn frame(text: &str) -> Vec<u8> {
     bytes.extend_from_slice(text.as_bytes());
     bytes
 }
+
+/// The arguments that name a file.
+pub(crate) fn file(name: &str) -> Value {
+    json!({"group_id": "g", "file_name": name})
+}
+
+/// The arguments that name a file, and one more.
+pub(crate) fn file_with(name: &str, field: &str, value: Value) -> Value {
+    let mut args = file(name);
+    args[field] = value;
+    args
+}
+
+/// Alice, who owns group `g`, and bob, who is a member.
+pub(crate) fn two_members(tracker: &Tracker) -> (Client, Client) {
+    let (mut alice, mut bob) = (tracker.user("alice", 5_001), tracker.user("bob", 5_002));
+    alice.ok("create_group", json!({"group_id": "g"}));
+    bob.ok("join_group", json!({"group_id": "g"}));
+    (alice, bob)
+}

@@ -187,6 +187,7 @@ impl DownloadAnnouncer {
                 {
                     self.run.download.renew_ticket(ticket);
                 }
+                self.run.record_keyless_peers(&answer.peers);
                 self.run.download.add_peers(describe::connectable_peers(&answer.peers));
             }
             Err(fault) => {

@@ -15,10 +15,11 @@ use engine::proto::manifest::{FileProof, Manifest};
 use engine::proto::units::Digest;
 use engine::stats::{DownloadPhase, DownloadProgress};
 use tracker::api::GroupFile;
+use tracker::api::answers::PeerEntry;
 
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeAnswer, NodeEvent};
-use crate::ipc::rows::TransferRow;
+use crate::ipc::rows::{PeerTroubleRow, TransferRow};
 use crate::limits;
 use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::disk::records::{DownloadRecord, RecordId};
@@ -45,6 +46,8 @@ pub(in crate::node) struct DownloadRun {
     pause: Mutex<PauseState>,
     /// A command wants the announcer to ask the trackers at once.
     is_retry_wanted: AtomicBool,
+    /// The peers that the trackers named last, if none of them has a key.
+    keyless: Mutex<Vec<PeerTroubleRow>>,
     /// Set when the completion has been recorded, or the attempt has failed.
     pub(super) end_recorded: Latch,
     /// Set when the completion has been announced to the trackers, or the attempt has failed.
@@ -85,6 +88,7 @@ impl DownloadRun {
             download,
             pause: Mutex::new(PauseState::NotPaused),
             is_retry_wanted: AtomicBool::new(false),
+            keyless: Mutex::default(),
             end_recorded: Latch::default(),
             end_announced: Latch::default(),
             unshared: OnceLock::new(),
@@ -95,6 +99,12 @@ impl DownloadRun {
     /// The id of the content that is downloaded.
     pub(super) fn content(&self) -> Digest {
         self.content
+    }
+
+    /// Keeps the peers that the trackers named, if none of them has a key.
+    pub(super) fn record_keyless_peers(&self, peers: &[PeerEntry]) {
+        let keyless = rows::keyless_peer_rows(peers);
+        *lock(&self.keyless) = if keyless.len() == peers.len() { keyless } else { Vec::new() };
     }
 
     /// Records why the trackers do not take this node as a seeder of the complete file.
@@ -111,7 +121,13 @@ impl DownloadRun {
     /// The row with the given progress.
     fn row_at(&self, progress: &DownloadProgress) -> TransferRow {
         let absent_user = (*lock(&self.pause) == PauseState::UserAbsent).then_some(self.user.as_str());
-        let row = rows::transfer_row(&to_engine_key(&self.key), progress, absent_user, self.limit_down);
+        let mut row = rows::transfer_row(&to_engine_key(&self.key), progress, absent_user, self.limit_down);
+        let keyless = lock(&self.keyless);
+        let waits_for_peers = row.cause.as_ref().is_some_and(|cause| cause.exit == ExitCause::NoPeer);
+        if waits_for_peers && row.peer_troubles.is_empty() && !keyless.is_empty() {
+            row.cause = Some(rows::keyless_peers_fault(keyless.len()));
+        }
+        row.peer_troubles.extend(keyless.iter().cloned());
         let cause = row.cause.or_else(|| self.unshared.get().cloned());
         TransferRow {
             cause,

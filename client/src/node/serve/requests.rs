@@ -240,7 +240,8 @@ impl RequestHandler {
     fn get_peers(&self, file: &GroupFile) -> Result<NodeAnswer, ClientFault> {
         let command = Command::GetPeers { file: file.clone(), content: None, peer_key: None };
         let (answer, _) = self.request::<PeersAnswer>(command)?;
-        let troubles = self.downloads.peer_troubles(file);
+        let mut troubles = rows::keyless_peer_rows(&answer.peers);
+        troubles.extend(self.downloads.peer_troubles(file));
         let row = |entry: &PeerEntry| {
             let address = entry.address();
             let trouble = troubles.iter().find(|trouble| trouble.address == address).cloned();

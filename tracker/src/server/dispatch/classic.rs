@@ -74,7 +74,7 @@ mod tests {
     use engine::proto::units::{PieceCount, PieceRange};
 
     use crate::state::id::{GroupFile, GroupId, SessionId, UserId};
-    use crate::state::leases::{AskingClient, LeaseTable, ListedContent};
+    use crate::state::leases::{AskingClient, FileHolders, LeaseTable, ListedContent};
     use crate::state::node::{NodeEndpoint, SwarmPeer};
 
     use super::*;
@@ -93,10 +93,12 @@ mod tests {
         let mut leases = LeaseTable::new(0);
         let last = PieceRange::single(PieceIndex(LISTED.pieces.0 - 1));
         leases.record_pieces(&file, LISTED, peer(60_000), &[last], 0).unwrap();
-        leases.join_swarm(&file, LISTED, peer(60_001), 0);
+        leases.join_swarm(&file, LISTED, peer(60_001));
         let seeders: Vec<SwarmPeer> = (1..=seeders).map(peer).collect();
         let asker = AskingClient { user: &UserId::new("z").unwrap(), address: None, on_loopback: false };
-        let choice = leases.choose_peers(&file, LISTED, &seeders, asker, 0);
+        let uploader = UserId::new("o").unwrap();
+        let shared = FileHolders { content: LISTED, uploader: &uploader, seeders: &seeders };
+        let choice = leases.choose_peers(&file, shared, asker, 0);
         let digests: Vec<Digest> = digests.iter().map(|byte| Digest([*byte; 20])).collect();
         let chunks = ClassicChunks::new(&choice, 0, digests.len()).chunks(&digests);
         let ports = |places: Vec<PeerPlace>| {

@@ -182,7 +182,7 @@ impl StagedUpload {
                 other => return Err(replies::unexpected_outcome(&other)),
             };
             if let Some(listed) = service.state.file(&file) {
-                service.state.leases.record_upload(&file, listed.file.content(), &peer);
+                service.state.leases.record_seeder(&file, listed.file.content(), &peer, true);
             }
             RequestStep::succeed(message)
         })

@@ -5,6 +5,7 @@ use crate::api::failure::{FILE_REMOVED_BY, FailureCode, RequestFailure};
 use crate::api::response::CommandSuccess;
 use crate::replica::ProposalError;
 use crate::state::id::{GroupFile, GroupId, UserId};
+use crate::state::limits::TICKET_KEYS_PER_SESSION;
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 use crate::state::queries::FileView;
 
@@ -49,6 +50,13 @@ pub(in crate::server) fn too_many_logins() -> RequestFailure {
 pub(in crate::server) fn too_many_checks() -> RequestFailure {
     RequestFailure::new(FailureCode::Busy, "too many addresses are being checked at the moment")
         .with_fix("try again in a minute")
+}
+
+/// The session has had tickets for other peer keys.
+pub(super) fn too_many_keys() -> RequestFailure {
+    let message =
+        format!("peer_key: this session has had tickets for {TICKET_KEYS_PER_SESSION} other peer keys");
+    RequestFailure::new(FailureCode::NotAllowed, message).with_fix("login USER, once for each node")
 }
 
 /// A fault of the tracker, which its log describes.

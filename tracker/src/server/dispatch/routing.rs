@@ -118,8 +118,8 @@ impl Service {
             return if is_retry { RequestStep::answer(replies::logged_out()) } else { Err(failure) };
         }
         match command {
-            Command::Ping => return self.ping(caller, now),
             Command::Status => return self.status(now),
+            Command::Ping => self.renew_lease(caller, now),
             _ => {}
         }
         let peer_key = match &command {
@@ -127,18 +127,27 @@ impl Service {
             _ => None,
         };
         let Some((context, moved)) = self.authenticate(caller, sender, peer_key, request_id, now) else {
-            return Err(replies::not_logged_in());
+            let is_ping = matches!(command, Command::Ping);
+            return if is_ping { self.answer_ping(caller, now) } else { Err(replies::not_logged_in()) };
         };
-        let Some(node) = moved else { return self.run_command(context, command, now) };
+        let Some(node) = moved else { return self.run_command(caller, context, command, now) };
         let resume = LogCommand::by(context.actor.clone(), now.unix_s, None, LogAction::Resume { node });
-        RequestStep::propose(resume, move |service, _, decision, now| {
+        RequestStep::propose(resume, move |service, caller, decision, now| {
             decision?;
-            service.run_command(context, command, now)
+            service.run_command(caller, context, command, now)
         })
     }
 
-    fn run_command(&mut self, context: RequestContext, command: Command, now: ClockReading) -> StepResult {
+    fn run_command(
+        &mut self,
+        caller: &Caller,
+        context: RequestContext,
+        command: Command,
+        now: ClockReading,
+    ) -> StepResult {
         match command {
+            Command::Ping => self.answer_ping(caller, now),
+            Command::ShowDownloads => Service::show_downloads(),
             Command::Logout => Service::logout(&context, now),
             Command::ChangePassword { old, new } => self.change_password(&context, old, new, now),
             Command::Whoami => self.whoami(&context, now),
@@ -174,7 +183,7 @@ impl Service {
             Command::ReportPeer { file, content, peer, reason } => {
                 self.report_peer(&context, ContentRequest { file: &file, content }, peer, &reason)
             }
-            Command::CreateUser { .. } | Command::Login { .. } | Command::Ping | Command::Status => {
+            Command::CreateUser { .. } | Command::Login { .. } | Command::Status => {
                 unreachable!("`begin_request` carries out commands that need no login")
             }
         }

@@ -41,7 +41,8 @@ pub(super) struct ContentRequest<'a> {
 }
 
 impl Service {
-    pub(super) fn ping(&mut self, caller: &mut Caller, now: ClockReading) -> StepResult {
+    /// Keeps the caller's session online, or unbinds a session that has ended.
+    pub(super) fn renew_lease(&mut self, caller: &mut Caller, now: ClockReading) {
         if let Some(session) = caller.session.as_ref().map(|bound| bound.actor.session) {
             // A session that cannot be read counts as valid.
             if self.state.session_holds(session, now.unix_s) || !self.state.can_read() {
@@ -50,6 +51,9 @@ impl Service {
                 self.unbind_session(caller, now);
             }
         }
+    }
+
+    pub(super) fn answer_ping(&mut self, caller: &Caller, now: ClockReading) -> StepResult {
         let shares = self.count_shares(caller, now);
         let answer = CommandAnswer::Ping(PingAnswer {
             server_time: now.unix_s,
@@ -87,6 +91,13 @@ impl Service {
         ))
     }
 
+    /// Clients of the original protocol ask the tracker.
+    pub(super) fn show_downloads() -> StepResult {
+        RequestStep::succeed(
+            "the tracker keeps no list of downloads: the client that fetches a file shows them",
+        )
+    }
+
     /// Calls the session's node back at the address under which it is listed.
     pub(super) fn check_address(
         &mut self,
@@ -99,10 +110,13 @@ impl Service {
         if !self.address_checks.admit(&context.actor.user, now.ms) {
             return Err(replies::too_many_checks());
         }
-        let address = node.address;
-        let report = move |_: &mut Service, _: &mut Caller, result: Result<(), AddressProblem>, _| {
+        let (session, address) = (context.actor.session, node.address);
+        let report = move |service: &mut Service, _: &mut Caller, result: Result<(), AddressProblem>, _| {
             let message = match result {
-                Ok(()) => format!("the node answers at {address}"),
+                Ok(()) => {
+                    service.state.leases.record_proof(session, node);
+                    format!("the node answers at {address}")
+                }
                 Err(problem) => format!("the tracker cannot reach {address}: {problem}"),
             };
             let answer = CheckAddressAnswer { address, reached: result.is_ok(), problem: result.err() };
@@ -123,14 +137,13 @@ impl Service {
         let file = wanted.file;
         let listed = self.listed_content(context, wanted)?;
         let (first, shown_pieces) = requested_pieces(&listed.file, file, view, part)?;
-        let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
-        self.join_swarm(context, file, &listed, peer_key, now);
+        let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now)?;
+        self.join_swarm(context, file, &listed, peer_key);
         let pieces =
             self.state.queries().pieces(file, first, shown_pieces).ok_or_else(|| replies::no_file(file))?;
         let joined = self.joined_digests(file, &listed.file, view)?;
-        let ListedFile { file: described, seeders } = &*listed;
-        let content = described.content();
-        let choice = self.state.leases.choose_peers(file, content, seeders, peer_asker(context), now.ms);
+        let described = &listed.file;
+        let choice = self.state.leases.choose_peers(file, listed.holders(), peer_asker(context), now.ms);
         let next = first + shown_pieces;
         let form = match view {
             DownloadView::Classic => HashForm::Hex,
@@ -183,9 +196,8 @@ impl Service {
     ) -> StepResult {
         let file = wanted.file;
         let listed = self.listed_content(context, wanted)?;
-        let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now);
-        let (content, asker) = (listed.file.content(), peer_asker(context));
-        let choice = self.state.leases.choose_peers(file, content, &listed.seeders, asker, now.ms);
+        let ticket = self.issue_ticket(context, file, &listed.file, peer_key, now)?;
+        let choice = self.state.leases.choose_peers(file, listed.holders(), peer_asker(context), now.ms);
         let peers: Vec<PeerEntry> = choice.peers().map(peer_entry).collect();
         let message = format!("{} of {file}", replies::count_noun(peers.len(), "peer"));
         let answer = CommandAnswer::Peers(PeersAnswer { peers, ticket, server_time: now.unix_s });
@@ -202,18 +214,32 @@ impl Service {
     ) -> StepResult {
         let node = context.sharing_node(None)?;
         let listed = self.listed_content(context, ContentRequest { file: &file, content })?;
-        if content.is_none() {
-            self.check_asked(&file, &listed.file, &own_peer(context, node))?;
+        match gained {
+            GainedPieces::Confirmed(digests) if !listed.file.has_digests(digests) => {
+                let remover = self.state.leases.removals.file_remover(&file);
+                return Err(replies::content_replaced(&file, &listed.file, remover));
+            }
+            GainedPieces::Confirmed(_) => {}
+            _ if content.is_none() => self.check_asked(&file, &listed.file, &own_peer(context, node))?,
+            _ => {}
         }
         if !self.record_gain(context, &file, &listed, node, gained, now)? {
             return RequestStep::succeed("noted");
         }
-        let content = Some(listed.file.content().id);
-        let complete = LogAction::Complete { file: file.clone(), node, content };
-        RequestStep::propose(context.to_command(now, complete), move |_, _, decision, _| match decision? {
-            CommandOutcome::Completed => RequestStep::succeed(format!("this node seeds {file}")),
-            other => Err(replies::unexpected_outcome(&other)),
-        })
+        let is_stated = content.is_some() || !matches!(gained, GainedPieces::Complete);
+        let listed = listed.file.content();
+        let peer = own_peer(context, node);
+        let complete = LogAction::Complete { file: file.clone(), node, content: Some(listed.id) };
+        RequestStep::propose(
+            context.to_command(now, complete),
+            move |service, _, decision, _| match decision? {
+                CommandOutcome::Completed => {
+                    service.state.leases.record_seeder(&file, listed, &peer, is_stated);
+                    RequestStep::succeed(format!("this node seeds {file}"))
+                }
+                other => Err(replies::unexpected_outcome(&other)),
+            },
+        )
     }
 
     /// Records pieces that a leecher has gained. Whether it has become a node with all pieces.
@@ -302,12 +328,11 @@ impl Service {
         file: &GroupFile,
         listed: &ListedFile,
         peer_key: Option<PeerKey>,
-        now: ClockReading,
     ) {
         if let Some(node) = context.node(peer_key)
             && !is_seeder(context, listed, node)
         {
-            self.state.leases.join_swarm(file, listed.file.content(), own_peer(context, node), now.ms);
+            self.state.leases.join_swarm(file, listed.file.content(), own_peer(context, node));
         }
     }
 
@@ -318,10 +343,15 @@ impl Service {
         listed: &FileView,
         peer_key: Option<PeerKey>,
         now: ClockReading,
-    ) -> Option<Ticket> {
-        let peer_key = peer_key.or_else(|| context.node.and_then(|node| node.peer_key))?;
+    ) -> Result<Option<Ticket>, RequestFailure> {
+        let Some(peer_key) = peer_key.or_else(|| context.node.and_then(|node| node.peer_key)) else {
+            return Ok(None);
+        };
+        if !self.state.leases.admit_ticket_key(context.actor.session, peer_key) {
+            return Err(replies::too_many_keys());
+        }
         let claim = TicketClaim { user: &context.actor.user, file, file_id: listed.proof.id(), peer_key };
-        Some(self.tickets.issue(claim, &self.keys.tickets, now.unix_s))
+        Ok(Some(self.tickets.issue(claim, &self.keys.tickets, now.unix_s)))
     }
 
     /// The digests of all pieces, where the classic view joins them in place of the file's; see

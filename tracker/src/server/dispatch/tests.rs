@@ -18,7 +18,7 @@ use crate::api::request::Request;
 use crate::replica::{FoundingOptions, LogDirectory, Replica, ReplicaOptions, prepare_log};
 use crate::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart, Policy};
 use crate::state::id::{GroupFile, GroupId};
-use crate::state::limits::MANIFEST_ROW_PIECES;
+use crate::state::limits::{MANIFEST_ROW_PIECES, PEERS_PER_USER};
 use crate::state::node::NodeEndpoint;
 
 use super::super::address_check::{self, CheckScratch};
@@ -334,7 +334,7 @@ fn list_files_starts_after_a_name_and_ends_after_a_count() {
 #[test]
 fn the_size_of_an_answer_is_estimated_before_it_is_begun() {
     const PIECES: usize = 3_000;
-    const PEERS: usize = 20;
+    const PEERS: usize = PEERS_PER_USER;
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
     rig.ok(&mut caller, "create_group", json!({"group_id": "g"}));
@@ -343,7 +343,8 @@ fn the_size_of_an_answer_is_estimated_before_it_is_begun() {
         let mut share = json!({"command": "upload_file", "sender_ip": "127.0.0.1"});
         share["sender_port"] = (6_000 + port).to_string().into();
         let Value::Object(beside) = upload("f", PIECES) else { unreachable!() };
-        share["command_args"] = json!({"group_id": "g", "file_name": "f"});
+        let key = format!("{port:064x}");
+        share["command_args"] = json!({"group_id": "g", "file_name": "f", "peer_key": key});
         share["piecewise_sha"] = beside["piecewise_sha"].clone();
         share["fileSha"] = beside["fileSha"].clone();
         let share = Request::parse(share.to_string().as_bytes()).unwrap();

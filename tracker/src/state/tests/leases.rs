@@ -1,55 +1,64 @@
 //! Leases: online sessions, pieces of leechers, and the choice of peers.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use engine::proto::units::{PieceCount, PieceIndex, PieceRange};
 
 use super::*;
 use crate::state::leases::{
-    AskingClient, BadUpdate, ClientConnectionId, LeaseTable, ListedContent, OnlineCounts, PeerCandidate,
-    PeerPresence, ReportOutcome,
+    AskingClient, BadUpdate, ClientConnectionId, FileHolders, LeaseTable, ListedContent, OnlineCounts,
+    PeerCandidate, PeerPresence, ReportOutcome,
 };
 use crate::state::limits::{
-    ASKED_PER_FILE_MAX, LEASE_MS, LEECHER_MEMORY_MS, LEECHERS_PER_SWARM, NODES_PER_USER_AND_FILE,
-    PEERS_PER_ANSWER, REPORTS_PER_USER, UPDATE_MAX_RANGES,
+    ASKED_PER_FILE_MAX, LEASE_MAX_BYTES, LEASE_MS, LEASE_USER_MAX_BYTES, LEECHER_MEMORY_MS,
+    LEECHERS_PER_SWARM, NODE_BYTES, NODES_PER_USER_AND_FILE, PEERS_PER_ANSWER, REPORTS_PER_USER,
+    TICKET_KEYS_PER_SESSION, UPDATE_MAX_RANGES,
 };
 use crate::state::node::SwarmPeer;
 
 /// A time at which no election is recent.
-const START_MS: u64 = 10 * LEASE_MS;
-const PIECES: PieceCount = PieceCount(8);
-const LISTED: ListedContent = ListedContent { id: Digest([7; 20]), fold: [7; 32], pieces: PIECES };
+pub(super) const START_MS: u64 = 10 * LEASE_MS;
+pub(super) const PIECES: PieceCount = PieceCount(8);
+pub(super) const LISTED: ListedContent = ListedContent { id: Digest([7; 20]), fold: [7; 32], pieces: PIECES };
 
-fn leases() -> LeaseTable {
+pub(super) fn leases() -> LeaseTable {
     LeaseTable::new(START_MS - LEASE_MS)
 }
 
-fn session(number: u8) -> SessionId {
+pub(super) fn session(number: u8) -> SessionId {
     SessionId([number; 16])
 }
 
-fn peer(name: &str, number: u8) -> SwarmPeer {
+pub(super) fn peer(name: &str, number: u8) -> SwarmPeer {
     SwarmPeer { user: user(name), holder: node(u16::from(number)), session: session(number) }
 }
 
-fn key() -> GroupFile {
+pub(super) fn key() -> GroupFile {
     file(&group("g"), "f")
 }
 
-fn runs(of: &[(u32, u32)]) -> Vec<PieceRange> {
+pub(super) fn runs(of: &[(u32, u32)]) -> Vec<PieceRange> {
     of.iter().map(|(first, last)| PieceRange::new(PieceIndex(*first), PieceIndex(*last)).unwrap()).collect()
 }
 
+/// The user who listed the file.
+static UPLOADER: LazyLock<UserId> = LazyLock::new(|| user("o"));
+
+pub(super) fn shared(seeders: &[SwarmPeer]) -> FileHolders<'_> {
+    FileHolders { content: LISTED, uploader: &UPLOADER, seeders }
+}
+
 /// Opens a connection without pings for each peer.
-fn connect(leases: &mut LeaseTable, peers: &[SwarmPeer]) {
+pub(super) fn connect(leases: &mut LeaseTable, peers: &[SwarmPeer]) {
     for (peer, connection) in peers.iter().zip(100..) {
         leases.open_connection(peer.session, ClientConnectionId(connection), START_MS);
     }
 }
 
-fn told(leases: &mut LeaseTable, seeders: &[SwarmPeer], asker: &UserId) -> Vec<u16> {
+pub(super) fn told(leases: &mut LeaseTable, seeders: &[SwarmPeer], asker: &UserId) -> Vec<u16> {
     let asker = AskingClient { user: asker, address: None, on_loopback: false };
-    let choice = leases.choose_peers(&key(), LISTED, seeders, asker, START_MS);
+    let choice = leases.choose_peers(&key(), shared(seeders), asker, START_MS);
     choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
 }
 
@@ -109,14 +118,14 @@ fn a_leecher_is_named_for_the_pieces_that_it_announced() {
     let mut leases = leases();
     let (seeder, leecher) = (peer("a", 1), peer("b", 2));
     connect(&mut leases, &[seeder.clone(), leecher.clone()]);
-    leases.join_swarm(&key(), LISTED, leecher.clone(), START_MS);
+    leases.join_swarm(&key(), LISTED, leecher.clone());
     let seeders = [seeder];
     assert_eq!(told(&mut leases, &seeders, &user("z")), [1, 2], "a leecher of the swarm at once");
     let update = runs(&[(0, 1), (7, 7)]);
     assert_eq!(leases.record_pieces(&key(), LISTED, leecher.clone(), &update, START_MS), Ok(false));
     let asked_by = user("z");
     let asker = AskingClient { user: &asked_by, address: None, on_loopback: false };
-    let choice = leases.choose_peers(&key(), LISTED, &seeders, asker, START_MS);
+    let choice = leases.choose_peers(&key(), shared(&seeders), asker, START_MS);
     let holders = |index| {
         let sharers = choice.sharers(9).into_iter().filter(|sharer| sharer.has(PieceIndex(index)));
         sharers.map(|sharer| sharer.address.port()).collect::<Vec<_>>()
@@ -148,7 +157,7 @@ fn a_client_is_not_told_itself_nor_loopback_from_elsewhere() {
     let mut ports = |name: &str, port, on_loopback| -> BTreeSet<u16> {
         let user = user(name);
         let asker = AskingClient { user: &user, address: Some(address(port)), on_loopback };
-        let choice = leases.choose_peers(&key(), LISTED, &seeders, asker, START_MS);
+        let choice = leases.choose_peers(&key(), shared(&seeders), asker, START_MS);
         choice.peers().map(|candidate| candidate.peer.holder.address.port()).collect()
     };
     assert_eq!(ports("z", 9, true), [1, 2].into());
@@ -183,11 +192,11 @@ fn a_node_that_is_known_twice_at_one_address_is_told_once() {
         let mut leases = leases();
         let seeders = [at(ip, 1)];
         connect(&mut leases, &[at(ip, 1), at(ip, 2)]);
-        leases.join_swarm(&key(), LISTED, at(ip, 2), START_MS);
+        leases.join_swarm(&key(), LISTED, at(ip, 2));
         for _ in 0..2 {
             assert_eq!(told(&mut leases, &seeders, &user("z")), [5], "{ip}");
             let asker = AskingClient { user: &user("z"), address: None, on_loopback: false };
-            let choice = leases.choose_peers(&key(), LISTED, &seeders, asker, START_MS);
+            let choice = leases.choose_peers(&key(), shared(&seeders), asker, START_MS);
             assert!(choice.peers().all(PeerCandidate::is_complete), "{ip}: the better entry stands");
         }
     }
@@ -196,34 +205,6 @@ fn a_node_that_is_known_twice_at_one_address_is_told_once() {
     let seeders = [at("::2", 1), at("0:2::", 2)];
     connect(&mut leases, &seeders);
     assert_eq!(told(&mut leases, &seeders, &user("z")), [5, 5]);
-}
-
-#[test]
-fn a_reported_peer_is_withheld_from_its_reporter_and_last_for_others_once_three_agree() {
-    let mut leases = leases();
-    let seeders = [peer("bad", 1), peer("good", 2)];
-    let reporters: Vec<SwarmPeer> = (3..=5).map(|number| peer(&format!("r{number}"), number)).collect();
-    connect(&mut leases, &seeders);
-    let report = |leases: &mut LeaseTable, by: &str, port| {
-        leases.record_report(&key(), &user(by), address(port), &seeders)
-    };
-    assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::NotFetched);
-    for reporter in &reporters {
-        leases.join_swarm(&key(), LISTED, reporter.clone(), START_MS);
-    }
-    assert_eq!(report(&mut leases, "r3", 9), ReportOutcome::NoPeer);
-    assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::Noted);
-    for _ in 0..5 {
-        assert_eq!(report(&mut leases, "r3", 1), ReportOutcome::Again);
-    }
-    assert_eq!(report(&mut leases, "r4", 1), ReportOutcome::Noted);
-    assert_eq!(told(&mut leases, &seeders, &user("r3")), [2]);
-    let firsts: BTreeSet<u16> = (0..4).map(|_| told(&mut leases, &seeders, &user("z"))[0]).collect();
-    assert_eq!(firsts, [1, 2].into(), "two do not suffice, nor one who repeats it");
-    report(&mut leases, "r5", 1);
-    for _ in 0..4 {
-        assert_eq!(told(&mut leases, &seeders, &user("z")), [2, 1], "last, not gone");
-    }
 }
 
 #[test]
@@ -255,7 +236,7 @@ fn what_a_command_removes_is_removed_from_the_leases() {
     for (by, action, outcome, leechers) in cases {
         let mut leases = leases();
         connect(&mut leases, &[peer("b", 2)]);
-        leases.join_swarm(&key(), LISTED, peer("b", 2), START_MS);
+        leases.join_swarm(&key(), LISTED, peer("b", 2));
         let command = LogCommand::by(by.clone(), 0, None, action);
         leases.follow_command(&command, &outcome);
         assert_eq!(leases.count_online(&key(), &[], START_MS).leechers, leechers, "{command:?}");
@@ -266,13 +247,13 @@ fn what_a_command_removes_is_removed_from_the_leases() {
 fn one_users_requests_do_not_make_the_tracker_forget_what_others_asked_for() {
     let mut leases = leases();
     let first = peer("a", 2);
-    leases.join_swarm(&key(), LISTED, first.clone(), START_MS);
+    leases.join_swarm(&key(), LISTED, first.clone());
     for number in 0..=ASKED_PER_FILE_MAX {
         let number = u16::try_from(number).unwrap();
-        leases.join_swarm(&key(), LISTED, SwarmPeer { holder: node(number), ..peer("z", 3) }, START_MS);
+        leases.join_swarm(&key(), LISTED, SwarmPeer { holder: node(number), ..peer("z", 3) });
     }
     let other = ListedContent { fold: [8; 32], ..LISTED };
-    leases.join_swarm(&key(), other, peer("c", 4), START_MS);
+    leases.join_swarm(&key(), other, peer("c", 4));
     assert_eq!(leases.asked_content(&key(), &first), Some(LISTED));
 }
 
@@ -283,7 +264,7 @@ fn the_content_that_a_node_asked_for_outlives_the_file() {
     let replacement = ListedContent { fold: [8; 32], ..LISTED };
     connect(&mut leases, &[leecher.clone(), peer("c", 3)]);
     assert_eq!(leases.asked_content(&key(), &leecher), None);
-    leases.join_swarm(&key(), LISTED, leecher.clone(), START_MS);
+    leases.join_swarm(&key(), LISTED, leecher.clone());
     let removal = LogCommand::by(
         Actor { user: user("o"), session: session(9) },
         0,
@@ -292,7 +273,7 @@ fn the_content_that_a_node_asked_for_outlives_the_file() {
     );
     leases.follow_command(&removal, &CommandOutcome::FileRemoved);
     assert_eq!(leases.removals.file_remover(&key()), Some(&user("o")));
-    leases.join_swarm(&key(), replacement, peer("c", 3), START_MS);
+    leases.join_swarm(&key(), replacement, peer("c", 3));
     leases.sweep(START_MS + 2 * LEECHER_MEMORY_MS);
     assert_eq!(leases.asked_content(&key(), &leecher), Some(LISTED));
     // A later request may lack the key under which the node asked.
@@ -301,7 +282,7 @@ fn the_content_that_a_node_asked_for_outlives_the_file() {
     assert_eq!(leases.count_online(&key(), &[], START_MS).leechers, 1, "of the listed content alone");
     assert!(!leases.leave_swarm(&key(), Some(Digest([6; 20])), &user("c"), node(3)));
     assert!(leases.leave_swarm(&key(), Some(LISTED.id), &user("c"), node(3)));
-    leases.record_upload(&key(), replacement, &leecher);
+    leases.record_seeder(&key(), replacement, &leecher, true);
     assert_eq!(leases.asked_content(&key(), &leecher), Some(replacement));
 }
 
@@ -326,7 +307,7 @@ fn reports_of_one_user_leave_room_for_those_of_others() {
     let many = u8::try_from(REPORTS_PER_USER).unwrap() + 2;
     let seeders: Vec<SwarmPeer> = (1..=many).map(|number| peer(&format!("u{number}"), number)).collect();
     for (name, number) in [("r", 200), ("s", 201)] {
-        leases.join_swarm(&key(), LISTED, peer(name, number), START_MS);
+        leases.join_swarm(&key(), LISTED, peer(name, number));
     }
     let mut report = |by: &str, port: u8, seeders: &[SwarmPeer]| {
         leases.record_report(&key(), &user(by), address(u16::from(port)), seeders)
@@ -347,11 +328,11 @@ fn leechers_are_bounded_for_each_user_and_in_all() {
     leases.open_connection(session(1), ClientConnectionId(1), START_MS);
     let per_user = u16::try_from(NODES_PER_USER_AND_FILE).unwrap();
     for port in 1..=per_user {
-        leases.join_swarm(&key(), LISTED, at("a", port), START_MS);
+        leases.join_swarm(&key(), LISTED, at("a", port));
     }
     // The first is heard of again, so the second makes room.
     leases.record_pieces(&key(), LISTED, at("a", 1), &runs(&[(0, 0)]), START_MS).unwrap();
-    leases.join_swarm(&key(), LISTED, at("a", per_user + 1), START_MS);
+    leases.join_swarm(&key(), LISTED, at("a", per_user + 1));
     let leechers = |leases: &LeaseTable| leases.count_online(&key(), &[], START_MS).leechers;
     assert_eq!(leechers(&leases), NODES_PER_USER_AND_FILE);
     assert!(
@@ -360,7 +341,7 @@ fn leechers_are_bounded_for_each_user_and_in_all() {
     );
     for number in 0..LEECHERS_PER_SWARM {
         let port = u16::try_from(number).unwrap() + 1_000;
-        leases.join_swarm(&key(), LISTED, at(&format!("u{number}"), port), START_MS);
+        leases.join_swarm(&key(), LISTED, at(&format!("u{number}"), port));
     }
     assert_eq!(leechers(&leases), LEECHERS_PER_SWARM);
     let whole = runs(&[(0, PIECES.0 - 1)]);
@@ -371,4 +352,100 @@ fn leechers_are_bounded_for_each_user_and_in_all() {
         Ok(true),
         "one that is goes on"
     );
+}
+
+/// Content of a file of 1 TiB.
+const LARGE: ListedContent =
+    ListedContent { id: Digest([9; 20]), fold: [9; 32], pieces: PieceCount(1 << 21) };
+
+#[test]
+fn what_the_leases_remember_is_bounded_for_each_user_and_in_all() {
+    let mut leases = leases();
+    let small = peer("small", 1);
+    leases.record_pieces(&key(), LISTED, small.clone(), &runs(&[(0, 0)]), START_MS).unwrap();
+    let large = file(&group("g"), "large");
+    for number in 0..8_u8 {
+        for port in 0..u16::try_from(NODES_PER_USER_AND_FILE).unwrap() {
+            let peer = SwarmPeer { holder: node(port + 1), ..peer(&format!("m{number}"), number + 10) };
+            let sparse = runs(&[(0, 0), (LARGE.pieces.0 - 1, LARGE.pieces.0 - 1)]);
+            leases.record_pieces(&large, LARGE, peer.clone(), &sparse, START_MS).unwrap();
+            assert!(
+                leases.swarm_bytes() <= LEASE_MAX_BYTES
+                    && leases.bytes_of(&peer.user) <= LEASE_USER_MAX_BYTES
+            );
+        }
+    }
+    assert!(leases.swarm_bytes() > LEASE_MAX_BYTES / 2, "the bound is tried");
+    assert_eq!(leases.count_online(&key(), &[], START_MS).leechers, 1, "a user with little loses nothing");
+    assert!(leases.asked_content(&key(), &small).is_some());
+    // Names of files cost too, also of files that are gone, and without an announced piece.
+    for number in 0..LEASE_USER_MAX_BYTES / NODE_BYTES {
+        leases.join_swarm(&file(&group("g"), &format!("f{number}")), LISTED, peer("z", 9));
+    }
+    assert!(leases.bytes_of(&user("z")) <= LEASE_USER_MAX_BYTES);
+    assert_eq!(
+        leases.asked_content(&file(&group("g"), "f0"), &peer("z", 9)),
+        None,
+        "the oldest is forgotten"
+    );
+    assert_eq!(leases.swarm_bytes(), leases.recount_bytes());
+    leases.sweep(START_MS + LEASE_MS + LEECHER_MEMORY_MS + 1);
+    assert_eq!(
+        (leases.swarm_bytes(), leases.recount_bytes()),
+        (0, 0),
+        "nothing is left of sessions that are gone"
+    );
+}
+
+#[test]
+fn every_way_out_of_a_swarm_gives_its_memory_back() {
+    let by = |name: &str, number| Actor { user: user(name), session: session(number) };
+    let moved = SwarmPeer { holder: node(77), ..peer("b", 2) };
+    let left = CommandOutcome::Left { new_owner: None, group_deleted: true };
+    let upload = LogAction::Complete { file: key(), node: node(77), content: None };
+    let steps = [
+        (by("b", 2), LogAction::Resume { node: node(77) }, CommandOutcome::Resumed),
+        (by("b", 2), upload, CommandOutcome::Completed),
+        (by("o", 9), LogAction::RemoveFile { file: key() }, CommandOutcome::FileRemoved),
+        (by("b", 2), LogAction::Logout, CommandOutcome::LoggedOut),
+        (by("c", 3), LogAction::LeaveGroup { group: group("g") }, left),
+    ];
+    let mut leases = leases();
+    connect(&mut leases, &[peer("b", 2), peer("c", 3)]);
+    for peer in [peer("b", 2), peer("c", 3), moved] {
+        leases.record_pieces(&key(), LISTED, peer, &runs(&[(0, 3)]), START_MS).unwrap();
+    }
+    for (by, action, outcome) in steps {
+        let before = leases.swarm_bytes();
+        leases.follow_command(&LogCommand::by(by, 0, None, action), &outcome);
+        assert_eq!(leases.swarm_bytes(), leases.recount_bytes(), "{outcome:?}");
+        assert!(leases.swarm_bytes() <= before, "{outcome:?}");
+    }
+    assert_eq!(leases.swarm_bytes(), 0);
+}
+
+#[test]
+fn a_session_that_moves_takes_its_leecher_along() {
+    for (before, now) in [(node(2), node(22)), (keyed(2, 5), keyed(22, 5))] {
+        let mut leases = leases();
+        let leecher = SwarmPeer { holder: before, ..peer("b", 2) };
+        connect(&mut leases, &[peer("b", 2)]);
+        leases.record_pieces(&key(), LISTED, leecher, &runs(&[(0, 3)]), START_MS).unwrap();
+        let by = Actor { user: user("b"), session: session(2) };
+        let resume = LogCommand::by(by, 0, None, LogAction::Resume { node: now });
+        leases.follow_command(&resume, &CommandOutcome::Resumed);
+        assert_eq!(told(&mut leases, &[], &user("z")), [22], "and no more at the address before");
+        let at_new = SwarmPeer { holder: now, ..peer("b", 2) };
+        assert_eq!(leases.record_pieces(&key(), LISTED, at_new, &runs(&[(4, 7)]), START_MS), Ok(true));
+    }
+}
+
+#[test]
+fn a_session_gets_tickets_for_a_few_keys() {
+    let mut leases = leases();
+    let number = |index: usize| u8::try_from(index).unwrap();
+    let mut admit = |of, key| leases.admit_ticket_key(session(of), PeerKey([key; 32]));
+    assert!((0..TICKET_KEYS_PER_SESSION).all(|index| admit(1, number(index))));
+    assert!(!admit(1, number(TICKET_KEYS_PER_SESSION)) && admit(1, 0), "a key that was admitted stays so");
+    assert!(admit(2, number(TICKET_KEYS_PER_SESSION)));
 }

@@ -1,7 +1,7 @@
 //! Tests of the rules through commands and queries, and the rig that they share.
 //!
 //! ```text
-//!   accounts  groups  files  leases ──► Rig (machine, time, counted session ids)
+//!   accounts  groups  files  leases  peer_choice ──► Rig (machine, time, counted session ids)
 //!   random ──► two machines and a naive model
 //!   unread ──► every query over tables whose reads fail
 //! ```
@@ -10,6 +10,7 @@ mod accounts;
 mod files;
 mod groups;
 mod leases;
+mod peer_choice;
 mod random;
 mod unread;
 
