@@ -7,7 +7,7 @@
 //!       ├──────────────────► connections   sockets, timers, `places`, `admission` (memory budgets)
 //!       ▼                         ▲
 //!    requests ────────────────────┘        one request, stage by stage (`active_request`)
-//!       ├──► workers: passwords (argon2id), bodies (large JSON), address_check (calls nodes back)
+//!       ├──► workers: passwords (argon2id, by `password_queue`), bodies (large JSON), address_check (calls nodes back)
 //!       ▼
 //!    dispatch ──► replicated_state ──► replica
 //!       │              └─ view_cache
@@ -30,6 +30,7 @@ mod event_loop;
 mod keys;
 mod limits;
 mod listener;
+mod password_queue;
 mod passwords;
 mod places;
 mod replicated_state;
