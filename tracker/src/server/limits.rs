@@ -131,6 +131,12 @@ pub(super) const DRAIN_MS: u64 = 1_000;
 /// Connections accepted in one round of the loop. Each gets a turn before others can displace it.
 pub(super) const ACCEPTS_PER_ROUND: usize = 256;
 
+/// Lines at `info` and above that one place in the code writes to the log in a window; more are counted.
+pub(super) const LOG_LINES_PER_WINDOW: u64 = 10;
+
+/// See [`LOG_LINES_PER_WINDOW`], in milliseconds.
+pub(super) const LOG_WINDOW_MS: u64 = 60_000;
+
 /// Pause before the next connections are accepted, in milliseconds.
 pub(super) const ACCEPT_PAUSE_MS: u64 = 1;
 

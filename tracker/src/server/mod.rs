@@ -30,6 +30,8 @@ mod event_loop;
 mod keys;
 mod limits;
 mod listener;
+mod log_lines;
+mod log_output;
 mod password_queue;
 mod passwords;
 mod places;
@@ -46,3 +48,4 @@ mod workers;
 
 pub use event_loop::Server;
 pub use listener::{BindError, bind_listener, check_address};
+pub use log_lines::LogLines;
