@@ -90,6 +90,9 @@ pub(crate) const SHARES_MAX: usize = 16_384;
 /// Download records of one node: active, paused and failed ones, over all its users.
 pub(crate) const DOWNLOAD_RECORDS_MAX: usize = 1_024;
 
+/// Complete downloads that `show_downloads` lists: the latest of this process. Each keeps its figures in memory.
+pub(crate) const COMPLETE_DOWNLOADS_MAX: usize = 256;
+
 /// Records in a folder beyond the limits above. While a share's record is replaced, the old and the new one both exist, for
 /// each thread that writes one.
 pub(crate) const RECORDS_BEING_WRITTEN_MAX: usize = FRONT_ENDS_MAX + DOWNLOADS_MAX;
@@ -103,6 +106,9 @@ pub(crate) const RECHECK_MAX_MS: u64 = 16_000;
 
 /// Interval of the node's pings to the trackers, in ms: a third of the 30 s lease.
 pub(crate) const PING_EVERY_MS: u64 = 10_000;
+
+/// How long a node that ends waits until the trackers know it, in ms.
+pub(crate) const GOODBYE_WAIT_MS: u64 = 2_000;
 
 /// First pause before the node reconnects to a tracker by itself, in ms. It doubles up to `RECONNECT_MAX_MS`.
 pub(crate) const RECONNECT_FIRST_MS: u64 = 500;

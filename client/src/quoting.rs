@@ -39,9 +39,24 @@ pub(crate) fn quote_path(path: &Path) -> String {
 pub(crate) fn upload_as(group: &str, path: &Path) -> String {
     let own = path.file_name().unwrap_or_default().to_string_lossy();
     let name: String = own.chars().filter_map(listable_character).collect();
+    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
     let is_listable = FileName::new(&name).is_ok_and(|name| name.check_new().is_ok());
     let name = if is_listable { quote_word(&name) } else { "NAME".to_owned() };
     format!("`upload_file {} {} --as {name}`", quote_word(group), quote_path(path))
+}
+
+/// An `upload_file` command, between backticks, that lists a file under `name`.
+pub(crate) fn upload_again(group: &str, name: &str, path: &Path) -> String {
+    let (group, quoted) = (quote_word(group), quote_path(path));
+    match path.file_name().is_some_and(|own| own == name) {
+        true => format!("`upload_file {group} {quoted}`"),
+        false => format!("`upload_file {group} {quoted} --as {}`", quote_word(name)),
+    }
+}
+
+/// An `upload_file` command, between backticks, for a name that the user has yet to choose.
+pub(crate) fn upload_renamed(group: &str, path: &Path) -> String {
+    format!("`upload_file {} {} --as NEWNAME`", quote_word(group), quote_path(path))
 }
 
 /// The character itself, `_` for one that no name may have, and nothing for one that shows nothing.

@@ -113,6 +113,31 @@ fn a_partial_file_that_was_rewritten_after_a_clean_stop_is_hashed_again() {
 }
 
 #[test]
+fn only_wrong_pieces_of_a_partial_file_are_fetched_again() {
+    let (scene, node) = FetchScenario::new();
+    scene.begin();
+    node.kill();
+    let path = scene.part("into").unwrap();
+    let found = fs::read(&path).unwrap();
+    let whole = scene.content.chunks(PIECE).zip(found.chunks(PIECE)).map(|(wanted, found)| wanted == found);
+    let (whole, damaged): (Vec<bool>, _) = (whole.collect(), 2);
+    let right: Vec<usize> = (0..PIECES).filter(|at| whole[*at]).collect();
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all_at(b"x", (right[damaged] * PIECE) as u64)
+        .unwrap();
+    let _node = scene.bob.serve(&[]);
+    scene.assert_complete("into/f");
+    let row = scene.bob.status()["downloads"][0].clone();
+    let kept = (right.len() - 1) * PIECE;
+    assert_eq!(row["resumed_bytes"], kept);
+    let fetched = row["received_bytes"].as_u64().unwrap() - row["duplicate_bytes"].as_u64().unwrap();
+    assert_eq!(fetched, (scene.content.len() - kept) as u64);
+}
+
+#[test]
 fn a_partial_file_that_is_rewritten_while_it_is_fetched_is_hashed_again() {
     for is_paused in [false, true] {
         let (scene, _node) = FetchScenario::new();

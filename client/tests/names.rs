@@ -81,6 +81,13 @@ fn roles_and_empty_lists_are_told() {
         assert_eq!((&row["member"], &row["owned"]), (&true.into(), &owned.into()), "{row}");
     }
     assert_eq!(bob.run(["list_groups"]).expect(0).out, "weights\n");
+    let exists = |home: &UserHome| home.run(["create_group", "weights"]).expect(6).err;
+    assert!(exists(&alice).contains("you are in it: `client list_files weights`"), "{}", exists(&alice));
+    let zoe = rig.home("zoe");
+    let stranger = zoe.run(["list_groups"]).expect(3).err;
+    assert!(stranger.contains("`client create_user USER`"), "{stranger}");
+    zoe.run(["create_user", "zoe", "password"]).expect(0);
+    assert!(exists(&zoe).contains("`client join_group weights`"), "{}", exists(&zoe));
 }
 
 #[test]
@@ -118,6 +125,14 @@ fn swapped_and_mistyped_names_get_a_suggestion() {
     assert!(said.contains(&mistyped), "{said}");
     let nothing_near = alice.run(["list_files", "photos"]).expect(5).err;
     assert!(!nothing_near.contains("did you mean"), "{nothing_near}");
+    // A file that was removed was named right, however near another name is.
+    alice.run(["put", "weights", "base-70b.bin", "--as", "base-71b.bin"]).expect(0);
+    alice.run(["remove_file", "weights", "base-71b.bin"]).expect(0);
+    let removed = alice.run(["download_file", "weights", "base-71b.bin"]).expect(5).err;
+    assert!(removed.contains("by alice") && !removed.contains("did you mean"), "{removed}");
+    let no_file = alice.run(["put", "nofile", "weights"]).expect(5).err;
+    let swapped = "`client upload_file weights nofile`";
+    assert!(no_file.contains("/nofile: ") && no_file.contains(swapped), "{no_file}");
     let at_the_prompt = alice.prompt("get base-70b.bin weights\n").expect(5).err;
     assert!(at_the_prompt.contains("did you mean `download_file weights base-70b.bin`?"), "{at_the_prompt}");
 }
@@ -180,6 +195,11 @@ fn new_names_that_hide_characters_are_refused() {
         ("\u{FEFF}x", "U+FEFF", "--as x`"),
         ("heart\u{FE0F}", "U+FE0F", "--as heart`"),
         ("\u{E0041}", "U+E0041", "--as NAME`"),
+        ("object\u{FFFC}", "U+FFFC", "--as object`"),
+        ("\u{301}e", "U+0301", "--as NAME`"),
+        (" end", "blank", "--as end`"),
+        ("end ", "blank", "--as end`"),
+        ("a  b", "blank", "--as 'a b'`"),
     ] {
         rig.file(name, b"x");
         let refused = alice.run(["upload_file", "weights", name]).expect(2).err;

@@ -159,3 +159,53 @@ fn a_filesystem_that_does_not_answer_holds_up_only_its_own_shares() {
     assert_eq!(fs::metadata(rig.path("later")).unwrap().len(), 2 * PIECE as u64);
     drop(mount);
 }
+
+/// Drops a file from the page cache, so that it has to be read.
+fn evict(path: &Path) {
+    let file = File::open(path).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+#[test]
+fn reads_that_never_end_hold_up_only_their_own_files() {
+    let rig = TestRig::new();
+    let ((alice, _alices), (bob, mut bobs)) = alice_and_bob(&rig);
+    let names = ["far-1", "far-2", "far-3"];
+    let far = names.iter().zip(1..).map(|(name, seed)| ((*name).to_owned(), pieces(2, seed)));
+    let Some(mount) = FuseMount::start(&rig.path("mount"), far.collect()) else { return };
+    rig.file("near", &pieces(4, 4));
+    rig.file("nearer", &pieces(2, 5));
+    for name in names.map(|name| format!("mount/{name}")).into_iter().chain(["near".into(), "nearer".into()])
+    {
+        alice.run(["upload_file", "g", &name]).expect(0);
+    }
+    // More reads hang than there are threads for one filesystem.
+    mount.hold_reads(true);
+    fs::create_dir(rig.path("into")).unwrap();
+    bob.prompt(&names.map(|name| format!("download_file g {name} into/\n")).concat()).expect(0);
+    let has_peers = |row: &serde_json::Value| row["peers"].as_u64() > Some(0);
+    until("pieces of the far files are asked for", || {
+        bob.status()["downloads"].as_array().unwrap().iter().filter(|row| has_peers(row)).count()
+            == names.len()
+    });
+    evict(&rig.path("near"));
+    bob.run(["download_file", "g", "near", "copy"]).expect(0);
+    assert!(fs::read(rig.path("near")).unwrap() == fs::read(rig.path("copy")).unwrap());
+
+    // The same at destinations: the far file is compared for ever, and another download that has to be compared is not.
+    alice.run(["stop_share", "g", "nearer"]).expect(0);
+    fs::create_dir(rig.path("there")).unwrap();
+    bob.prompt("download_file g nearer there/\n").expect(0);
+    bob.run(["quit"]).expect(0);
+    bobs.wait();
+    fs::rename(rig.path("into"), rig.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(rig.path("mount"), rig.path("into")).unwrap();
+    fs::copy(rig.path("nearer"), rig.path("there/nearer")).unwrap();
+    let _bobs = bob.serve(&[]);
+    until("the near file is compared", || share(&bob, "nearer").as_deref() == Some(""));
+    assert_eq!(share(&bob, "far-1"), None);
+    mount.hold_reads(false);
+    until("the far file is compared", || share(&bob, "far-1").as_deref() == Some(""));
+    drop(mount);
+}

@@ -115,6 +115,12 @@ fn a_holder_whose_file_is_replaced_is_told_and_counts_no_more() {
         share(&bob).is_some_and(|why| why.contains("has other content now"))
     });
     assert_eq!(listed(&alice), (1, 0));
+    // Bob may not remove the file, so he is told how to share his content under another name, and that works.
+    let renamed =
+        format!("`upload_file g {}/copy --as NEWNAME`", rig.path("").to_str().unwrap().trim_end_matches('/'));
+    assert!(share(&bob).is_some_and(|why| why.contains(&renamed)), "{:?}", share(&bob));
+    bob.run(["upload_file", "g", "copy", "--as", "NEWNAME"]).expect(0);
+    bob.run(["remove_file", "g", "NEWNAME"]).expect(0);
     // Bob fetches the new content; then the end of the earlier share is not that of the new one.
     bob.run(["download_file", "g", "f", "again"]).expect(0);
     until("bob has the new content", || listed(&alice) == (2, 0) && share(&bob) == Some(String::new()));
@@ -132,4 +138,20 @@ fn a_holder_whose_file_is_removed_is_told() {
     });
     bob.run(["stop_share", "g", "f"]).expect(0);
     assert_eq!(share(&bob), None);
+}
+
+#[test]
+fn a_user_who_logged_in_before_the_node_started_seeds_what_was_fetched() {
+    let rig = TestRig::new();
+    let ((alice, a), (bob, b)) = alice_and_bob(&rig, &[]);
+    b.kill();
+    bob.run(["logout"]).expect(0);
+    bob.run(["login", "bob", "password"]).expect(0);
+    let _b = bob.serve(&[]);
+    bob.run(["download_file", "g", "f", "copy"]).expect(0);
+    until("bob is a holder", || listed(&alice) == (2, 0));
+    let (carol, _c) = rig.user("carol");
+    carol.run(["join_group", "g"]).expect(0);
+    a.kill();
+    carol.run(["download_file", "g", "f", "of-bob"]).expect(0);
 }

@@ -61,18 +61,23 @@ fn shares_come_back_after_a_kill_unless_their_files_were_edited_meanwhile() {
     alice.run(["upload_file", "g", "f"]).expect(0);
     assert_eq!(records(&alice, "shares", ".json").len(), 1);
     node.kill();
-    let node = alice.serve(&[]);
+    let serve = ["serve", "--listen", "127.0.0.1", "-v"];
+    let (node, said) = alice.start_and_hear(&serve);
+    until("the node runs", || said.has("transport"));
     until("f is served again", || served(&alice, "f"));
     bob.run(["download_file", "g", "f", "copy"]).expect(0);
     same(&source, &rig.path("copy"));
     bob.run(["stop_share", "g", "f"]).expect(0);
     node.kill();
+    let said = said.all();
+    assert!(!said.contains("hashing a shared file again"), "{said}");
     // Only the time of the last status change shows this, so the file is hashed.
     let was = source.metadata().unwrap();
     write_over(&source, &pieces(3, 2));
     restore_times(&source, &was);
-    let (_node, said) = alice.serve_and_hear();
-    until("it is hashed and withdrawn", || said.has("[g] f is not shared any more"));
+    let (_node, said) = alice.start_and_hear(&serve);
+    until("it is hashed", || said.has("hashing a shared file again"));
+    until("it is withdrawn", || said.has("[g] f is not shared any more"));
     until("the tracker knows", || holders(&bob, "f") == 0);
 }
 
@@ -96,11 +101,11 @@ fn a_changed_source_is_reported_withdrawn_and_not_served() {
     let (node, said) = alice.serve_and_hear();
     until("the kept one is served and the changed one named and withdrawn", || {
         served(&alice, "kept")
-            && share(&alice, "changed").is_some_and(|why| why.contains("`remove_file g changed`, then"))
+            && share(&alice, "changed").is_some_and(|why| why.contains("`remove_file g changed`"))
             && holders(&bob, "changed") == 0
             && holders(&bob, "kept") == 1
     });
-    until("it is said", || said.has("`client remove_file GROUP NAME`"));
+    until("it is said", || said.has("`client status` says what to type"));
     node.kill();
     let said = said.all();
     assert!(said.contains("[g] changed is not shared any more"), "{said}");
@@ -318,6 +323,9 @@ fn a_clean_restart_restores_shares_but_not_stopped_ones() {
     alice.run(["stop_share", "g", "stopped"]).expect(0);
     node.signal(Signal::TERM);
     assert_eq!(node.wait(), Some(0));
+    assert_eq!(holders(&bob, "kept"), 0, "no peer is sent to a node that has ended");
+    alice.run(["list_groups"]).expect(0);
+    assert_eq!(holders(&bob, "kept"), 0, "nor to a command that does not listen");
     let _node = alice.serve(&[]);
     until("the kept one is served", || served(&alice, "kept") && holders(&bob, "kept") == 1);
     assert_eq!((share(&alice, "stopped"), holders(&bob, "stopped")), (None, 0));
@@ -355,6 +363,39 @@ fn a_failed_download_started_again_leaves_one_record() {
     until("the one that was begun last is complete", || bob.downloads().starts_with("[C] [g] f  "));
     same(&rig.path("f"), &rig.path("elsewhere"));
     until("the record is gone", || records(&bob, "downloads", ".json").is_empty());
+}
+
+#[test]
+fn a_failed_download_is_resumed_or_cancelled_with_its_partial_file() {
+    let rig = TestRig::new();
+    let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &pieces(2, 15));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    let parts = || {
+        let entries = fs::read_dir(rig.path("to")).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "part")).count()
+    };
+    fs::create_dir(rig.path("to")).unwrap();
+    // Alice's node is stopped until another file is at the destination, so that the download fails at its end.
+    let fail = |destination: &str| {
+        a.signal(Signal::STOP);
+        let front = bob.spawn(&["download_file", "g", "f", destination]);
+        until("there is a partial file", || parts() == 1);
+        rig.file(destination, b"another process wrote this");
+        a.signal(Signal::CONT);
+        front.ended().expect(6);
+        assert!(bob.downloads().starts_with("[F] [g] f ("), "{}", bob.downloads());
+    };
+    fail("to/resumed");
+    fs::remove_file(rig.path("to/resumed")).unwrap();
+    bob.run(["resume", "g", "f"]).expect(0);
+    until("the resumed one is complete", || bob.downloads().starts_with("[C] [g] f  "));
+    same(&rig.path("f"), &rig.path("to/resumed"));
+    fail("to/cancelled");
+    let cancelled = bob.run(["cancel", "g", "f"]).expect(0);
+    assert!(cancelled.out.contains("had failed; it is removed from the list"), "{}", cancelled.out);
+    assert_eq!((parts(), bob.downloads()), (0, String::new()));
+    assert!(records(&bob, "downloads", ".json").is_empty());
 }
 
 #[test]

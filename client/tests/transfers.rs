@@ -228,6 +228,26 @@ fn ctrl_c_ends_a_download_with_130_and_keeps_the_part() {
 }
 
 #[test]
+fn a_download_that_its_user_paused_goes_on_when_it_is_asked_for_again() {
+    let rig = TestRig::new();
+    let ((alice, a), (bob, _b)) = alice_and_bob(&rig);
+    rig.file("f", &bytes(3 * PIECE, 7));
+    alice.run(["upload_file", "g", "f"]).expect(0);
+    // Alice's node answers no peer until the download is paused.
+    a.signal(Signal::STOP);
+    let (followed, heard) = bob.start_and_hear(&["download_file", "g", "f", "copy"]);
+    until("the download has started", || heard.has("[g] f") || heard.has("connecting"));
+    bob.run(["pause", "g", "f"]).expect(0);
+    until("the pause is shown", || heard.has("[P] [g] f (by you)"));
+    send(followed.pid(), Signal::INT);
+    let said = heard.all();
+    assert!(said.contains("it is paused in the running node") && said.contains("resume g f"), "{said}");
+    a.signal(Signal::CONT);
+    bob.run(["download_file", "g", "f", "copy", "--wait", "20"]).expect(0);
+    same(&rig.path("f"), &rig.path("copy"));
+}
+
+#[test]
 fn another_user_on_the_same_state_directory_is_told_of_state_directories() {
     let rig = TestRig::new();
     let (alice, _a) = rig.user("alice");

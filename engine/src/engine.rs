@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::config::{EngineConfig, WORKERS_MAX};
 use crate::download::Download;
 use crate::driver::{
-    self, ActiveDownload, EngineWorkers, IoKind, NodeContext, ServedSource, Share, ShareFile, WholeFile,
-    WorkerJob, WorkerMessage,
+    self, ActiveDownload, CheckCause, EngineWorkers, IoKind, NodeContext, ServedSource, Share, ShareFile,
+    WholeFile, WorkerJob, WorkerMessage,
 };
 use crate::error::StartError;
 use crate::hash::{FileHasher, Hasher};
@@ -30,7 +30,7 @@ use crate::proto::ticket::{PeerKey, Ticket, TrackerKey, UnixSeconds};
 use crate::proto::units::{Digest, PieceIndex};
 use crate::stats::{ManifestLoader, ShareStatus, ZeroCopySends};
 use crate::storage::error::{SourceChange, StorageError, StorageErrorKind, StorageOperation};
-use crate::storage::filesystem_threads::FilesystemId;
+use crate::storage::filesystem_threads::{FilesystemId, SubmitError};
 use crate::storage::fingerprint::Fingerprint;
 use crate::storage::sha1_list::{self, Sha1ListBuilder};
 use crate::storage::source::Source;
@@ -242,6 +242,13 @@ impl Engine {
         self.context.shares.remove(key)
     }
 
+    /// Stops serving a file if it is served with this content; whether it was.
+    #[must_use = "whether there was such a share"]
+    pub fn unshare_content(&self, key: &FileKey, content: Digest) -> bool {
+        let share = self.context.shares.find(key).filter(|share| share.content_id() == content);
+        share.inspect(|share| self.context.shares.remove_if_current(share)).is_some()
+    }
+
     /// All shares, also those of running downloads.
     #[must_use]
     pub fn shares(&self) -> Vec<ShareStatus> {
@@ -309,27 +316,26 @@ impl Engine {
         active: &Arc<ActiveDownload>,
         to_check: Option<Vec<PieceIndex>>,
     ) -> Result<(), StorageError> {
-        let thread_error = |error: io::Error| StorageError {
+        let thread_error = |error: SubmitError| StorageError {
             operation: StorageOperation::Create,
             path: active.target.path(),
-            kind: match error.raw_os_error() {
-                Some(_) => StorageErrorKind::NoThreads,
-                None => StorageErrorKind::NodeBusy(error.to_string()),
+            kind: match error {
+                SubmitError::NoThread(_) => StorageErrorKind::NoThreads,
+                SubmitError::Stopped | SubmitError::Busy => StorageErrorKind::NodeBusy(error.to_string()),
             },
         };
         let (manifest, context) = (&active.manifest, &self.context);
         let can_serve = manifest.is_length_known() && manifest.pieces().0 > 0;
         let source = can_serve.then(|| active.target.reader()).transpose()?;
-        driver::start_zero_pieces(active, context.hasher, &context.threads).map_err(thread_error)?;
+        driver::start_zero_pieces(context, active).map_err(thread_error)?;
         if let Some(to_check) = to_check {
-            driver::start_check(active, to_check, context.hasher, &context.threads).map_err(thread_error)?;
+            driver::start_check(context, active, to_check, CheckCause::EarlierAttempt)
+                .map_err(thread_error)?;
         }
         if let Some(source) = source {
             let geometry = manifest.geometry();
             let (content, held) = (manifest.proof().id(), Bitfield::empty(geometry.pieces()));
-            let directory = active.target.path();
-            let filesystem = FilesystemId::of_directory(directory.parent().unwrap_or(&directory));
-            let served = ServedSource::new(source, filesystem, &context.file_calls);
+            let served = ServedSource::new(source, active.target.filesystem(), &context.file_calls);
             let manifest = Arc::clone(manifest);
             let loader: ManifestLoader = Arc::new(move || Some(Arc::clone(&manifest)));
             let file = (ShareFile::Partial(Arc::new(served)), loader);
@@ -341,7 +347,7 @@ impl Engine {
             }
         }
         if !self.workers.submit(WorkerJob::Drive(Arc::clone(active))) {
-            return Err(thread_error(io::Error::other("the node is stopping or too busy")));
+            return Err(thread_error(SubmitError::Busy));
         }
         Ok(())
     }
@@ -381,8 +387,9 @@ impl Engine {
         }
         self.context.threads.stop();
         for download in &downloads {
-            driver::record_on_stop(download);
+            driver::start_last_record(&self.context, download);
         }
+        self.context.threads.stop_flushes();
     }
 }
 

@@ -92,7 +92,8 @@ pub enum WaitReason {
     },
     /// As [`WaitReason::NoPeers`], after the last source was dropped for bad pieces.
     #[error(
-        "the last peers were dropped because they sent wrong bytes ({missing} pieces are missing){}",
+        "the last peers were dropped because they sent wrong bytes ({}){}",
+        describe_missing(*missing),
         describe_others(troubles, &PeerTroubleKind::Banned)
     )]
     BadPieces {
@@ -103,7 +104,8 @@ pub enum WaitReason {
     },
     /// As [`WaitReason::NoPeers`], after the file of a source has changed.
     #[error(
-        "the file of a peer has changed, so the peer no longer serves it ({missing} pieces are missing){}",
+        "the file of a peer has changed, so the peer no longer serves it ({}){}",
+        describe_missing(*missing),
         describe_others(troubles, &PeerTroubleKind::Ended(DisconnectReason::SourceChanged))
     )]
     SourceChanged {
@@ -142,7 +144,14 @@ fn describe_no_peers(missing: u32, first_missing: u32, troubles: &PeerTroubles) 
     if troubles.is_empty() {
         return format!("no peer has the missing pieces ({missing} missing, the first is {first_missing})");
     }
-    format!("{troubles} ({missing} pieces are missing)")
+    format!("{troubles} ({})", describe_missing(missing))
+}
+
+fn describe_missing(pieces: u32) -> String {
+    match pieces {
+        1 => "1 piece is missing".into(),
+        pieces => format!("{pieces} pieces are missing"),
+    }
 }
 
 /// The peers with another trouble than the message tells already.

@@ -1,5 +1,6 @@
 //! What every command needs: the connection to the node, the terminal, signals, and its options.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,8 +80,7 @@ impl CommandContext<'_> {
     /// # Errors
     /// Usage error for a path that is not UTF-8, since a download's record and its answers are JSON.
     pub(crate) fn absolute_path(&self, typed: &Path) -> Result<PathBuf, ClientFault> {
-        // `join` keeps a final slash, which marks a directory.
-        let path = self.directory.join(typed);
+        let path = join_without_dots(&self.directory, typed);
         if path.to_str().is_some() {
             return Ok(path);
         }
@@ -92,6 +92,17 @@ impl CommandContext<'_> {
     pub(crate) fn mark_interrupted<T>(&self, result: Result<T, ClientFault>) -> Result<T, ClientFault> {
         result.map_err(|fault| if self.signals.was_signalled() { interrupted_fault() } else { fault })
     }
+}
+
+/// `typed` below `directory`, without `.` in it. A final slash or `.` marks a directory, and becomes a final slash.
+fn join_without_dots(directory: &Path, typed: &Path) -> PathBuf {
+    let mut path: PathBuf = directory.join(typed).components().collect();
+    if [&b"/"[..], b"/."].iter().any(|end| typed.as_os_str().as_bytes().ends_with(end))
+        || typed == Path::new(".")
+    {
+        path.push("");
+    }
+    path
 }
 
 /// Why an attempt failed.
@@ -118,4 +129,28 @@ pub(crate) fn break_on_signal(
         let _ = breaker.shutdown(std::net::Shutdown::Both);
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_leave_a_path_and_a_directory_stays_marked() {
+        for (typed, path) in [
+            (".", "/base/"),
+            ("./", "/base/"),
+            ("a/.", "/base/a/"),
+            ("./a", "/base/a"),
+            ("a/./b", "/base/a/b"),
+            ("a/", "/base/a/"),
+            ("../a", "/base/../a"),
+            (".a.", "/base/.a."),
+            ("/", "/"),
+            ("/x/.", "/x/"),
+        ] {
+            let joined = join_without_dots(Path::new("/base"), Path::new(typed));
+            assert_eq!(joined.to_str(), Some(path), "{typed}");
+        }
+    }
 }

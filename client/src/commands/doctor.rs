@@ -38,7 +38,7 @@ impl DoctorCheck {
         DoctorCheck { name, ok: true, message: message.into(), fix: None, exit: ExitCause::Done }
     }
 
-    /// A passed check with advice.
+    /// A check that neither passed nor failed, with advice.
     fn warning(name: &'static str, message: impl Into<String>, fix: &str) -> DoctorCheck {
         DoctorCheck { fix: Some(fix.into()), ..DoctorCheck::passed(name, message) }
     }
@@ -91,7 +91,11 @@ fn show_checks(checks: &[DoctorCheck], screen: &mut Screen) {
     }
     let mut lines = Vec::new();
     for check in checks {
-        let mark = if check.ok { "ok " } else { "BAD" };
+        let mark = match (check.ok, &check.fix) {
+            (true, None) => "ok ",
+            (true, Some(_)) => "-- ",
+            (false, _) => "BAD",
+        };
         lines.push((format!("{mark}  {}", check.name), check.message.clone()));
         lines.extend(check.fix.iter().map(|fix| (String::new(), format!("next: {fix}"))));
     }

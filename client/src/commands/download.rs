@@ -9,7 +9,7 @@ use super::stall::StallTimer;
 use crate::clock;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::protocol::{NodeEvent, NodeRequest};
-use crate::ipc::rows::TransferRow;
+use crate::ipc::rows::{TransferRow, TransferState};
 use crate::quoting;
 use crate::render::transfer;
 
@@ -73,6 +73,10 @@ fn stopped_fault(
         (true, Some(_)) => (
             "; the part stays beside the destination",
             format!("`download_file {file} {destination}` continues"),
+        ),
+        (false, Some(row)) if row.state == TransferState::Paused => (
+            "; it is paused in the running node",
+            format!("`resume {file}` continues it, `cancel {file}` ends it"),
         ),
         (false, _) => (
             "; the running node continues the download",

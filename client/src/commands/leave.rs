@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, Config, DefaultEditor};
 use tracker::api::GroupId;
-use tracker::api::request::Command;
+use tracker::api::request::{Command, ListPage};
 
 use super::context::{CommandContext, interrupted_fault};
 use crate::exit::{ClientFault, ExitCause};
@@ -27,7 +27,8 @@ pub(super) fn leave_group(
 
 /// Asks if the group or its ownership would be lost.
 fn confirm_loss(context: &mut CommandContext<'_>, group: &GroupId) -> Result<(), ClientFault> {
-    let answer = context.connection.request(&Command::ListGroups.into(), &mut |_| Ok(()));
+    let list = Command::ListGroups { page: ListPage::whole() };
+    let answer = context.connection.request(&list.into(), &mut |_| Ok(()));
     let NodeAnswer::Groups { groups } = context.mark_interrupted(answer)? else { return Ok(()) };
     let Some(row) = groups.into_iter().find(|row| row.member && row.group == group.as_str()) else {
         return Ok(());

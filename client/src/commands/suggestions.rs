@@ -5,7 +5,8 @@
 
 use engine::proto::manifest::FileName;
 use tracker::api::GroupId;
-use tracker::api::request::Command;
+use tracker::api::failure::FILE_REMOVED_BY;
+use tracker::api::request::{Command, ListPage};
 
 use super::context::CommandContext;
 use crate::cli::command::{ClientCommand, FileArgs, MemberArgs};
@@ -115,10 +116,9 @@ pub(super) fn suggest_names(
     typed: Option<&TypedNames>,
     context: &mut CommandContext<'_>,
 ) -> ClientFault {
-    let Some(typed) = typed.filter(|_| fault.exit == ExitCause::NotFound && !context.signals.was_signalled())
-    else {
-        return fault;
-    };
+    // A file that was removed was named right.
+    let is_unknown = fault.exit == ExitCause::NotFound && !fault.message.contains(FILE_REMOVED_BY);
+    let Some(typed) = typed.filter(|_| is_unknown && !context.signals.was_signalled()) else { return fault };
     match find_suggestion(typed, context) {
         Some(command) => add_suggestion(fault, &command),
         None => fault,
@@ -189,7 +189,7 @@ fn request(context: &mut CommandContext<'_>, request: &NodeRequest) -> Option<No
 }
 
 pub(super) fn list_groups(context: &mut CommandContext<'_>) -> Vec<String> {
-    match request(context, &Command::ListGroups.into()) {
+    match request(context, &Command::ListGroups { page: ListPage::whole() }.into()) {
         Some(NodeAnswer::Groups { groups }) => groups.into_iter().map(|row| row.group).collect(),
         _ => Vec::new(),
     }
@@ -197,8 +197,8 @@ pub(super) fn list_groups(context: &mut CommandContext<'_>) -> Vec<String> {
 
 fn list_names(context: &mut CommandContext<'_>, kind: NameKind, group: GroupId) -> Vec<String> {
     let command = match kind {
-        NameKind::ListedFile => Command::ListFiles { group, after: None, count: None },
-        NameKind::JoiningUser => Command::ListRequests { group },
+        NameKind::ListedFile => Command::ListFiles { group, page: ListPage::whole() },
+        NameKind::JoiningUser => Command::ListRequests { group, page: ListPage::whole() },
         NameKind::Download | NameKind::Unlisted => return Vec::new(),
     };
     match request(context, &command.into()) {

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use engine::proto::manifest::FileName;
-use tracker::api::request::Command;
+use tracker::api::request::{Command, ListPage};
 use tracker::api::{GroupFile, GroupId, Policy, UserId};
 
 use crate::cli::command::{ClientCommand, FileArgs, MemberArgs, PolicyOption};
@@ -69,7 +69,7 @@ impl NodeTask {
             }
             ClientCommand::Logout => Command::Logout,
             ClientCommand::Whoami => Command::Whoami,
-            ClientCommand::ListGroups => Command::ListGroups,
+            ClientCommand::ListGroups => Command::ListGroups { page: ListPage::whole() },
             ClientCommand::CreateGroup { group_id, policy } => {
                 Command::CreateGroup { group: parse_group(&group_id)?, policy: policy.into() }
             }
@@ -78,10 +78,10 @@ impl NodeTask {
                 return Ok(NodeTask::LeaveGroup { group: parse_group(&group_id)?, yes });
             }
             ClientCommand::ListRequests(args) => {
-                Command::ListRequests { group: parse_group(&args.group_id)? }
+                Command::ListRequests { group: parse_group(&args.group_id)?, page: ListPage::whole() }
             }
             ClientCommand::ListFiles(args) => {
-                Command::ListFiles { group: parse_group(&args.group_id)?, after: None, count: None }
+                Command::ListFiles { group: parse_group(&args.group_id)?, page: ListPage::whole() }
             }
             ClientCommand::AcceptRequest(args) => {
                 let (group, user) = parse_member(&args)?;

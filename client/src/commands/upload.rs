@@ -60,19 +60,44 @@ fn resolve_word_order(
     let swapped = read(context, second, first).filter(|(group, _)| !group.contains('/'));
     match (as_typed, swapped) {
         (Some(as_typed), None) => Ok(as_typed),
-        (None, None) => Err(missing_file_fault(&context.directory.join(pick_path_word(first, second)))),
+        (None, None) => {
+            let word = find_file_word(context, first, second);
+            let word = word.unwrap_or_else(|| pick_path_word(first, second));
+            let fault = missing_file_fault(&context.directory.join(word));
+            let swapped = quoting::quote_file(&second.display().to_string(), &first.display().to_string());
+            Err(if word == first {
+                fault.fix(format!("check the path; the group comes first: `upload_file {swapped}`"))
+            } else {
+                fault
+            })
+        }
         (None, Some(swapped)) => {
             // A file may happen to have the group's name, while the other word is a mistyped file name.
-            let groups = suggestions::list_groups(context);
-            let is_group = |word: &Path| groups.iter().any(|group| Path::new(group) == word);
-            let mistyped = is_group(first) && !is_group(second);
-            if mistyped { Err(missing_file_fault(&context.directory.join(second))) } else { Ok(swapped) }
+            match find_file_word(context, first, second) {
+                Some(word) if word == second => Err(missing_file_fault(&context.directory.join(second))),
+                _ => Ok(swapped),
+            }
         }
         (Some(as_typed), Some(swapped)) => {
             let groups = suggestions::list_groups(context);
             let only_swapped = groups.contains(&swapped.0) && !groups.contains(&as_typed.0);
             Ok(if only_swapped { swapped } else { as_typed })
         }
+    }
+}
+
+/// The argument that is not a group, if exactly one of the two is a group.
+fn find_file_word<'a>(
+    context: &mut CommandContext<'_>,
+    first: &'a Path,
+    second: &'a Path,
+) -> Option<&'a Path> {
+    let groups = suggestions::list_groups(context);
+    let is_group = |word: &Path| groups.iter().any(|group| Path::new(group) == word);
+    match (is_group(first), is_group(second)) {
+        (true, false) => Some(second),
+        (false, true) => Some(first),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The heartbeat: tells the trackers every few seconds that this node is there, and where it listens; learns
-//! whether they ended shares of it; and withdraws shares whose files have changed.
+//! whether they ended shares of it; and withdraws shares whose files have changed. When the node ends, its last
+//! message tells them that the node is offline.
 //!
 //! Always true: a node that does not listen sends no heartbeat, so that no peer is sent to it. The thread calls
 //! no filesystem but that of the state directory.
@@ -8,19 +9,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use tracker::api::answers::PingAnswer;
 use tracker::api::request::Command;
 
 use super::shares::{Shares, announce_again, record_new_fingerprints, withdraw_changed_files};
+use super::shutdown::Latch;
 use super::trackers::RequestUrgency;
 use crate::exit::{ClientFault, ExitCause};
 use crate::limits;
 
-/// Starts the thread of the heartbeat. It ends with the node.
+/// Starts the thread of the heartbeat. It ends with the node, and sets the returned latch when the trackers know that.
 ///
 /// # Errors
 /// The system gives no thread.
-pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<(), ClientFault> {
+pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<Arc<Latch>, ClientFault> {
+    let ended = Arc::<Latch>::default();
+    let told = Arc::clone(&ended);
     std::thread::Builder::new()
         .name("heartbeat".into())
         .spawn(move || {
@@ -33,12 +38,26 @@ pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<(), ClientFault> {
                 was_lost = send_heartbeat(&shares, was_lost, &mut checked);
                 let pause_ms = if was_lost { limits::RECONNECT_FIRST_MS } else { limits::PING_EVERY_MS };
                 if shares.core.shutdown.wait_timeout(Duration::from_millis(pause_ms)) {
-                    return;
+                    if !was_lost {
+                        go_offline(&shares);
+                    }
+                    return told.set();
                 }
             }
         })
-        .map(drop)
+        .map(|_| ended)
         .map_err(|error| ClientFault::no_thread(&error))
+}
+
+/// Tells the trackers that this node ends, so that they send no more peers to it.
+fn go_offline(shares: &Shares) {
+    let core = &shares.core;
+    if core.trackers.user().is_none() || core.peer.started_engine().is_none() {
+        return;
+    }
+    if let Err(fault) = core.trackers.request::<IgnoredAny>(Command::GoOffline, RequestUrgency::Background) {
+        tracing::info!("the trackers do not know yet that this node ends: {fault}");
+    }
 }
 
 /// The numbers of a node's shares, at the trackers and announced by the node, that were found to differ last.

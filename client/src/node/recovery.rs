@@ -3,17 +3,20 @@
 //!
 //! Always true: one thread does this, so that nothing is resumed twice. It sleeps until it is woken when no
 //! work is left; else for a pause that doubles. A download whose destination has a file is resumed by a
-//! second thread, since comparing that file may take hours. A filesystem that does not answer holds up only
-//! its own shares and downloads.
+//! thread of that filesystem, since comparing that file may take hours. A filesystem that does not answer
+//! holds up only its own shares and downloads.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use engine::lock::lock;
 use engine::storage::filesystem_threads::{FilesystemId, FilesystemThreads, NoAnswer};
+use tracker::api::GroupFile;
 
 use super::disk::records::DownloadRecord;
-use super::downloads::{Downloads, is_destination_occupied};
+use super::downloads::{Downloads, occupied_filesystem};
 use super::retry_policy::PendingWork;
 use super::shares::restore_shares;
 use crate::exit::ClientFault;
@@ -25,8 +28,10 @@ pub(super) struct NodeRecovery {
     is_started: AtomicBool,
     /// Threads that look at destinations, whose filesystems may never answer.
     file_calls: FilesystemThreads,
-    /// Whether the thread that compares runs.
-    is_comparing: Arc<AtomicBool>,
+    /// Threads that resume downloads whose destinations have a file.
+    comparers: FilesystemThreads,
+    /// Downloads that such threads resume now or next.
+    compared: ComparedDownloads,
 }
 
 impl NodeRecovery {
@@ -36,7 +41,8 @@ impl NodeRecovery {
             downloads,
             is_started: AtomicBool::new(false),
             file_calls: FilesystemThreads::new("destination", 1),
-            is_comparing: Arc::default(),
+            comparers: FilesystemThreads::new("comparing", 1),
+            compared: ComparedDownloads::default(),
         }
     }
 
@@ -87,51 +93,64 @@ impl NodeRecovery {
     }
 
     fn resume_downloads(&self, user: &str) -> PendingWork {
-        let (mut long, mut short) = (Vec::new(), Vec::new());
+        let mut vacant = Vec::new();
         let mut pending = PendingWork::Nothing;
         for record in self.downloads.resumable(user) {
             let (place, examined) = (FilesystemId::of_directory(&record.destination), record.clone());
-            match self.file_calls.call(place, move || is_destination_occupied(&examined)) {
-                Ok(true) => long.push(record),
-                Ok(false) => short.push(record),
+            match self.file_calls.call(place, move || occupied_filesystem(&examined)) {
+                Ok(Some(filesystem)) => {
+                    self.start_comparing(user, filesystem, record);
+                    pending = PendingWork::Retry;
+                }
+                Ok(None) => vacant.push(record),
                 Err(NoAnswer) => {
                     self.downloads.note_no_answer(&record);
                     pending = PendingWork::Retry;
                 }
             }
         }
-        let pending = pending.max(resume_each(&self.downloads, user, &short));
-        if long.is_empty() { pending } else { pending.max(self.start_comparing(user, long)) }
+        pending.max(resume_each(&self.downloads, user, &vacant))
     }
 
-    /// Starts the second thread, unless it runs: then a later round starts it again.
-    fn start_comparing(&self, user: &str, records: Vec<DownloadRecord>) -> PendingWork {
-        if self.is_comparing.swap(true, Ordering::SeqCst) {
-            return PendingWork::Retry;
-        }
-        let guard = CompareThreadGuard(Arc::clone(&self.is_comparing));
+    /// Has a download resumed by a thread of its filesystem, unless one does. A later round starts it again if need be.
+    fn start_comparing(&self, user: &str, filesystem: FilesystemId, record: DownloadRecord) {
+        let Some(compared) = self.compared.insert(&record.key) else { return };
         let (downloads, user) = (Arc::clone(&self.downloads), user.to_owned());
         let compare = move || {
-            let pending = resume_each(&downloads, &user, &records);
-            drop(guard);
-            // Downloads that came up meanwhile are next. If one of these is left, its pause comes first.
+            let pending = resume_each(&downloads, &user, &[record]);
+            drop(compared);
+            // If the download is left, its pause comes first.
             if pending == PendingWork::Nothing {
                 downloads.shares.core.recovery_wakeup.set();
             }
         };
-        if let Err(error) = std::thread::Builder::new().name("comparing".into()).spawn(compare) {
-            tracing::warn!("files at destinations are compared later: the system gives no thread: {error}");
+        if let Err(error) = self.comparers.submit(filesystem, compare) {
+            tracing::warn!("a file at a destination is compared later: {error}");
         }
-        PendingWork::Retry
     }
 }
 
-/// Resets the flag of the second thread when that ends, also by a panic.
-struct CompareThreadGuard(Arc<AtomicBool>);
+/// Downloads whose destinations are compared now or next.
+#[derive(Clone, Default)]
+struct ComparedDownloads(Arc<Mutex<BTreeSet<GroupFile>>>);
 
-impl Drop for CompareThreadGuard {
+impl ComparedDownloads {
+    /// Adds a download until the returned value is dropped; `None` if it is there.
+    fn insert(&self, key: &GroupFile) -> Option<ComparedDownload> {
+        let is_new = lock(&self.0).insert(key.clone());
+        is_new.then(|| ComparedDownload { all: self.clone(), key: key.clone() })
+    }
+}
+
+/// One of the [`ComparedDownloads`], also when its thread panics or its work is dropped.
+struct ComparedDownload {
+    all: ComparedDownloads,
+    key: GroupFile,
+}
+
+impl Drop for ComparedDownload {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+        lock(&self.all.0).remove(&self.key);
     }
 }
 

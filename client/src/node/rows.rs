@@ -143,6 +143,18 @@ fn overall_rate(progress: &DownloadProgress) -> u64 {
     }
 }
 
+/// A download that lacks peers while no tracker can name any waits for a tracker. `trouble`: why none can.
+pub(crate) fn wait_for_tracker(row: TransferRow, trouble: Option<&str>) -> TransferRow {
+    let lacks_peers = row.state == TransferState::Waiting { waits_for: WaitCause::Peers };
+    let (Some(cause), Some(trouble)) = (row.cause.as_ref().filter(|_| lacks_peers), trouble) else {
+        return row;
+    };
+    let message = format!("{}; no tracker can be asked for others: {trouble}", cause.message);
+    let fix = "check the trackers with `client doctor`; the download asks again by itself";
+    let cause = Some(ClientFault::new(cause.exit, message).fix(fix));
+    TransferRow { state: TransferState::Waiting { waits_for: WaitCause::Tracker }, cause, ..row }
+}
+
 fn transfer_state(phase: &DownloadPhase, absent_user: Option<&str>) -> (TransferState, Option<ClientFault>) {
     match phase {
         DownloadPhase::Transferring => (TransferState::Downloading, None),

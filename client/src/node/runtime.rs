@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -22,6 +23,7 @@ use super::shares::Shares;
 use super::shutdown::Latch;
 use crate::exit::{ClientFault, ExitCause};
 use crate::ipc::connection::NodeConnection;
+use crate::limits;
 use crate::plan::NodePlan;
 
 /// A running node.
@@ -31,6 +33,8 @@ pub(crate) struct NodeRuntime {
     front_ends: Arc<FrontEnds>,
     listener: UnixListener,
     recovery: Arc<NodeRecovery>,
+    /// Set when the trackers know that this node has ended.
+    heartbeat_ended: Arc<Latch>,
 }
 
 impl NodeRuntime {
@@ -49,8 +53,8 @@ impl NodeRuntime {
         let front_ends = Arc::<FrontEnds>::default();
         let accepting = listener.try_clone().map_err(|error| no_descriptor_fault(&error))?;
         socket::accept_front_ends(accepting, Arc::clone(&requests), Arc::clone(&front_ends))?;
-        start_heartbeat(shares)?;
-        Ok(NodeRuntime { core, requests, front_ends, listener, recovery })
+        let heartbeat_ended = start_heartbeat(shares)?;
+        Ok(NodeRuntime { core, requests, front_ends, listener, recovery, heartbeat_ended })
     }
 
     /// A connection from this process, like that of any other front end.
@@ -114,7 +118,7 @@ impl NodeRuntime {
     }
 
     /// Ends the node. Front ends that wait for an answer get it first, unless the node is shutting down
-    /// already.
+    /// already. The trackers are told, if they answer soon.
     pub(crate) fn shut_down(self) {
         self.core.state_dir.remove_socket();
         // Ends the thread that accepts, which would sleep until the process ends.
@@ -122,6 +126,7 @@ impl NodeRuntime {
         self.front_ends.wait_until_idle(&self.core.shutdown);
         self.core.shutdown.set();
         self.core.recovery_wakeup.set();
+        self.heartbeat_ended.wait_timeout(Duration::from_millis(limits::GOODBYE_WAIT_MS));
         self.core.peer.stop();
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine::lock::lock;
 use tracker::api::GroupId;
-use tracker::api::request::Command;
+use tracker::api::request::{Command, ListPage};
 
 use crate::clock;
 use crate::exit::ClientFault;
@@ -82,9 +82,9 @@ impl RemoteNames {
     pub(super) fn of_node(mut connection: NodeConnection) -> Result<RemoteNames, ClientFault> {
         RemoteNames::start(move |list| {
             let command = match list {
-                NameList::Groups => Command::ListGroups,
+                NameList::Groups => Command::ListGroups { page: ListPage::whole() },
                 NameList::Files(group) => {
-                    Command::ListFiles { group: group.clone(), after: None, count: None }
+                    Command::ListFiles { group: group.clone(), page: ListPage::whole() }
                 }
             };
             match connection.request(&command.into(), &mut |_| Ok(())).ok()? {

@@ -258,9 +258,10 @@ fn node_lines(node: &NodeStatus) -> Vec<(&'static str, String)> {
             Some(why) => format!("not served: {why}"),
             None => {
                 format!(
-                    "{}/{} pieces, {} sent",
+                    "{}/{} {}, {} sent",
                     share.held,
                     share.pieces,
+                    if share.pieces == 1 { "piece" } else { "pieces" },
                     figures::format_size(share.sent_bytes)
                 )
             }

@@ -14,8 +14,8 @@ pub(crate) fn listing_cells(transfer: &TransferRow) -> (String, String) {
     (mark.to_owned(), format!("{text}  {size}  {path}"))
 }
 
-/// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[W] [group] file (what it waits for)`,
-/// `[P] [group] file (by you)`, `[F] [group] file (reason)`.
+/// `[D] [group] file  38%  1.1 GiB/s  3 peers  ETA 55s`, `[C] [group] file`, `[W] [group] file (what it waits for)  38%`,
+/// `[P] [group] file (by you)  38%`, `[F] [group] file (reason)`.
 pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
     let name = format!("[{}] {}", transfer.group, transfer.file);
     match transfer.state {
@@ -39,8 +39,10 @@ pub(crate) fn transfer_line(transfer: &TransferRow) -> String {
         }
         TransferState::Syncing => format!("[D] {name}  {}  flushing to disk", percent_text(transfer)),
         TransferState::Complete => format!("[C] {name}"),
-        TransferState::Waiting { .. } => format!("[W] {name} ({})", state_reason(transfer, "waiting")),
-        TransferState::Paused => format!("[P] {name} (by you)"),
+        TransferState::Waiting { .. } => {
+            format!("[W] {name} ({}){}", state_reason(transfer, "waiting"), held_text(transfer))
+        }
+        TransferState::Paused => format!("[P] {name} (by you){}", held_text(transfer)),
         TransferState::Failed => format!("[F] {name} ({})", state_reason(transfer, "failed")),
         TransferState::Cancelled => format!("[F] {name} (cancelled)"),
     }
@@ -111,6 +113,11 @@ fn percent_text(transfer: &TransferRow) -> String {
     format!("{}%", figures::whole_percent(transfer.verified_bytes, transfer.total_bytes))
 }
 
+/// `  38%`, for a download that does not run. Nothing for one of which the node has not looked yet how much is there.
+fn held_text(transfer: &TransferRow) -> String {
+    if transfer.verified_bytes == 0 { String::new() } else { format!("  {}", percent_text(transfer)) }
+}
+
 fn state_reason(transfer: &TransferRow, otherwise: &str) -> String {
     transfer.cause.as_ref().map_or_else(|| otherwise.to_owned(), |cause| cause.message.clone())
 }
@@ -167,12 +174,16 @@ pub(crate) mod tests {
                 "[D] [group] file  38%  connecting",
             ),
             (transfer(TransferState::Complete), "[C] [group] file"),
-            (transfer(TransferState::Paused), "[P] [group] file (by you)"),
+            (transfer(TransferState::Paused), "[P] [group] file (by you)  38%"),
             (
                 because(WAITING, "no peer has what is missing"),
-                "[W] [group] file (no peer has what is missing)",
+                "[W] [group] file (no peer has what is missing)  38%",
             ),
             (because(TransferState::Failed, "the disk broke"), "[F] [group] file (the disk broke)"),
+            (
+                TransferRow { verified_bytes: 0, ..transfer(TransferState::Paused) },
+                "[P] [group] file (by you)",
+            ),
             (transfer(TransferState::Cancelled), "[F] [group] file (cancelled)"),
             (transfer(TransferState::Comparing), "[W] [group] file  38%  comparing /d/file"),
             (

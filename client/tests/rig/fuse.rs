@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,11 +22,16 @@ const HEAD: usize = 40;
 
 const ROOT: u64 = 1;
 
+/// The code of a request to read bytes.
+const READ: u32 = 15;
+
 /// A mounted filesystem with some files.
 pub(crate) struct FuseMount {
     path: PathBuf,
     /// Held while a request is read and answered.
     answering: Arc<Mutex<()>>,
+    /// Requests to read bytes are not answered.
+    are_reads_held: Arc<AtomicBool>,
 }
 
 impl FuseMount {
@@ -49,15 +55,21 @@ impl FuseMount {
         };
         rustix::io::fcntl_setfd(&device, rustix::io::FdFlags::CLOEXEC).unwrap();
         let answering = Arc::<Mutex<()>>::default();
-        let lock = Arc::clone(&answering);
+        let are_reads_held = Arc::<AtomicBool>::default();
+        let (lock, held) = (Arc::clone(&answering), Arc::clone(&are_reads_held));
         // It ends when the last file is closed: with the nodes, which may be dropped later.
-        std::thread::spawn(move || answer_requests(device, &files, &lock));
-        Some(FuseMount { path: path.to_owned(), answering })
+        std::thread::spawn(move || answer_requests(device, &files, &lock, &held));
+        Some(FuseMount { path: path.to_owned(), answering, are_reads_held })
     }
 
     /// The filesystem answers nothing while the guard lives.
     pub(crate) fn hang(&self) -> MutexGuard<'_, ()> {
         self.answering.lock().unwrap()
+    }
+
+    /// From now on the filesystem does not answer requests to read bytes, or does so again.
+    pub(crate) fn hold_reads(&self, are_held: bool) {
+        self.are_reads_held.store(are_held, Ordering::SeqCst);
     }
 }
 
@@ -67,10 +79,21 @@ impl Drop for FuseMount {
     }
 }
 
-fn answer_requests(mut device: File, files: &[(String, Vec<u8>)], answering: &Mutex<()>) {
+fn answer_requests(
+    mut device: File,
+    files: &[(String, Vec<u8>)],
+    answering: &Mutex<()>,
+    are_reads_held: &AtomicBool,
+) {
     let mut request = vec![0; REQUEST_MAX];
+    let mut held: Vec<Vec<u8>> = Vec::new();
     loop {
         let guard = answering.lock().unwrap();
+        if !are_reads_held.load(Ordering::SeqCst) {
+            for request in held.drain(..) {
+                let _ = answer(&request, files).map(|answer| device.write_all(&answer));
+            }
+        }
         let length = match device.read(&mut request) {
             Ok(length) => length,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
@@ -82,7 +105,9 @@ fn answer_requests(mut device: File, files: &[(String, Vec<u8>)], answering: &Mu
             // Unmounted.
             Err(_) => return,
         };
-        if let Some(answer) = answer(&request[..length], files) {
+        if request[4..8] == READ.to_le_bytes() && are_reads_held.load(Ordering::SeqCst) {
+            held.push(request[..length].to_vec());
+        } else if let Some(answer) = answer(&request[..length], files) {
             // The caller may have been killed meanwhile.
             let _ = device.write_all(&answer);
         }
@@ -121,8 +146,7 @@ fn answer(request: &[u8], files: &[(String, Vec<u8>)]) -> Option<Vec<u8>> {
         }
         // OPEN, OPENDIR
         14 | 27 => Ok(vec![0; 16]),
-        // READ
-        15 => {
+        READ => {
             let (offset, size) = (number(body, 8), u32::from_le_bytes(body[16..20].try_into().unwrap()));
             let bytes = content(node).map_or(&[][..], |(_, bytes)| bytes);
             let start = bytes.len().min(usize::try_from(offset).unwrap());

@@ -3,57 +3,56 @@
 //!
 //! Invariant: nothing counts as held unless it was verified here, or its record says that it was verified and is durable.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::context::NodeContext;
 use super::download::{ActiveDownload, clear_zero_pieces};
 use super::limits::VERIFY_BATCH;
 use super::rewrite::{PiecePlace, read_places};
-use super::threads::{WorkKind, WorkThreads};
+use super::threads::WorkKind;
 use super::verify::link_check;
 use crate::hash::{HashVerdict, Hasher, PieceJob};
 use crate::proto::units::{PIECE_BYTES, PieceIndex};
 use crate::stats::DownloadFailure;
 use crate::storage::error::{StorageError, StorageErrorKind};
+use crate::storage::filesystem_threads::SubmitError;
 
-/// Starts the check of what an earlier attempt left. The download fetches nothing before the check
-/// has ended.
-pub(crate) fn start_check(
-    download: &Arc<ActiveDownload>,
-    to_check: Vec<PieceIndex>,
-    hasher: Hasher,
-    threads: &WorkThreads,
-) -> io::Result<()> {
-    let download = Arc::clone(download);
-    let work = move || {
-        check_pieces(&download, &to_check, hasher);
-        end_check(&download);
-    };
-    threads.submit(WorkKind::Check, work)
+/// Why a partial file is hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckCause {
+    /// An earlier attempt left it.
+    EarlierAttempt,
+    /// Another program has changed it.
+    ChangedOutside,
 }
 
-/// As [`start_check`], of a file that another program has changed.
-pub(crate) fn start_recheck(
+/// Starts to hash pieces of the partial file. The download fetches nothing before the check has ended.
+pub(crate) fn start_check(
+    context: &NodeContext,
     download: &Arc<ActiveDownload>,
     to_check: Vec<PieceIndex>,
-    hasher: Hasher,
-    threads: &WorkThreads,
-) -> io::Result<()> {
-    let download = Arc::clone(download);
-    let work = move || {
-        let (file, path) = (&download.key, download.partial_path());
-        tracing::warn!(%file, path = %path.display(), "another program has changed the partial file; checking all of it");
-        match accept_changed_file(&download) {
-            Ok(()) => check_pieces(&download, &to_check, hasher),
-            Err(error) => download.fail(DownloadFailure::Io(error.to_string())),
+    cause: CheckCause,
+) -> Result<(), SubmitError> {
+    let (checked, hasher) = (Arc::clone(download), context.hasher);
+    let check = move || {
+        let accepted = match cause {
+            CheckCause::EarlierAttempt => Ok(()),
+            CheckCause::ChangedOutside => accept_changed_file(&checked),
+        };
+        match accepted {
+            Ok(()) => check_pieces(&checked, &to_check, hasher),
+            Err(error) => checked.fail(DownloadFailure::Io(error.to_string())),
         }
-        end_check(&download);
+        examine_file(&checked);
+        checked.finish_check();
     };
-    threads.submit(WorkKind::Check, work)
+    context.threads.submit(WorkKind::Check, download.target.filesystem(), check)
 }
 
 fn accept_changed_file(download: &ActiveDownload) -> Result<(), StorageError> {
+    let (file, path) = (&download.key, download.partial_path());
+    tracing::warn!(%file, path = %path.display(), "another program has changed the partial file; checking all of it");
     // The record on the disk names a state that the file no longer has.
     download.journal.forget_pieces();
     download.target.accept_changes()?;
@@ -62,13 +61,8 @@ fn accept_changed_file(download: &ActiveDownload) -> Result<(), StorageError> {
     Ok(())
 }
 
-fn end_check(download: &ActiveDownload) {
-    examine_file(download);
-    download.finish_check();
-}
-
 /// Looks on another thread whether the partial file is still where it was created and unchanged, unless one is looking.
-pub(crate) fn start_examination(download: &Arc<ActiveDownload>, threads: &WorkThreads) {
+pub(crate) fn start_examination(context: &NodeContext, download: &Arc<ActiveDownload>) {
     if download.is_examined.swap(true, Ordering::AcqRel) {
         return;
     }
@@ -77,7 +71,7 @@ pub(crate) fn start_examination(download: &Arc<ActiveDownload>, threads: &WorkTh
         examine_file(&examined);
         examined.is_examined.store(false, Ordering::Release);
     };
-    if threads.submit(WorkKind::Examination, work).is_err() {
+    if context.threads.submit(WorkKind::Examination, download.target.filesystem(), work).is_err() {
         download.is_examined.store(false, Ordering::Release);
     }
 }
@@ -208,15 +202,15 @@ fn copy_pieces(
 
 /// Starts [`prove_zero_pieces`] when the file has zero pieces.
 pub(crate) fn start_zero_pieces(
+    context: &NodeContext,
     download: &Arc<ActiveDownload>,
-    hasher: Hasher,
-    threads: &WorkThreads,
-) -> io::Result<()> {
+) -> Result<(), SubmitError> {
     if download.with_transfer(|transfer, _| transfer.holes()).count().0 == 0 {
         return Ok(());
     }
-    let download = Arc::clone(download);
-    threads.submit(WorkKind::Holes, move || prove_zero_pieces(&download, hasher))
+    let (proven, hasher) = (Arc::clone(download), context.hasher);
+    let prove = move || prove_zero_pieces(&proven, hasher);
+    context.threads.submit(WorkKind::Holes, download.target.filesystem(), prove)
 }
 
 /// Checks the links of zero pieces in full batches. Their digest is known and they are never fetched. Blocks.

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::backend::IoKind;
 use super::buffers::ReceiveBuffers;
 use super::clock::{self, EngineClock};
-use super::flush::Flusher;
-use super::limits::{FILE_CALL_THREADS, OTHER_VERSIONS_LOGGED, VERIFY_THREADS};
+use super::limits::{FILE_CALL_THREADS, LOAD_THREADS, OTHER_VERSIONS_LOGGED, VERIFY_THREADS};
 use super::rate_limiter::RateLimiter;
 use super::share_table::{ShareTable, WatchSignal};
 use super::slots::ConnectionSlots;
@@ -22,7 +21,6 @@ use crate::lock::{lock, read, write};
 use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
 use crate::proto::ticket::{Nonce, SecretKey, TrackerClock, TrackerKey, UnixSeconds};
 use crate::storage::filesystem_threads::FilesystemThreads;
-use crate::storage::prefault::PrefaultPool;
 
 /// What all workers of a node share.
 pub(crate) struct NodeContext {
@@ -33,10 +31,7 @@ pub(crate) struct NodeContext {
     pub(crate) secret: SecretKey,
     pub(crate) hasher: Hasher,
     pub(crate) buffers: ReceiveBuffers,
-    /// Brings cold pieces of sources into memory.
-    pub(crate) prefault: PrefaultPool,
-    pub(crate) flusher: Flusher,
-    /// Threads for checks and last steps of downloads.
+    /// Threads for blocking work of downloads.
     pub(crate) threads: WorkThreads,
     pub(crate) stalls: WorkerStalls,
     pub(crate) shares: ShareTable,
@@ -44,6 +39,8 @@ pub(crate) struct NodeContext {
     pub(crate) watch: WatchSignal,
     /// Threads that look at files and open them.
     pub(crate) file_calls: FilesystemThreads,
+    /// Threads that bring cold pieces of shared files into memory.
+    pub(crate) loaders: FilesystemThreads,
     /// Threads that hash shared files again.
     pub(crate) verifiers: FilesystemThreads,
     /// Of connections that fetch.
@@ -79,13 +76,12 @@ impl NodeContext {
             secret: config.secret.clone(),
             hasher,
             buffers: ReceiveBuffers::new(),
-            prefault: PrefaultPool::start()?,
-            flusher: Flusher::start(hasher)?,
             threads: WorkThreads::default(),
             stalls: WorkerStalls::default(),
             shares: ShareTable::default(),
             watch: WatchSignal::default(),
             file_calls: FilesystemThreads::new("file", FILE_CALL_THREADS),
+            loaders: FilesystemThreads::new("prefault", LOAD_THREADS),
             verifiers: FilesystemThreads::new("verify", VERIFY_THREADS),
             fetch_slots: ConnectionSlots::new(CONSUMER_CONNECTIONS_MAX),
             serve_slots: ConnectionSlots::new(PROVIDER_CONNECTIONS_MAX),

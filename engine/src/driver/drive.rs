@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::checks::{start_examination, start_recheck};
+use super::checks::{CheckCause, start_check, start_examination};
 use super::download::{ActiveDownload, DriveStep};
 use super::finish::{fail_download, finish_download};
-use super::flush::is_flush_due;
+use super::flush::{is_flush_due, start_flush};
 use super::jobs::{EngineWorkers, WorkerJob};
 use super::limits::{DISK_RETRY_MS, DRIVE_POLL_MS, EXAMINE_EVERY_MS};
 use super::shares::Share;
@@ -41,7 +41,7 @@ pub(crate) async fn drive_download(
             }
             DriveStep::Check(pieces) => {
                 let context = &worker.context;
-                if let Err(error) = start_recheck(&download, pieces, context.hasher, &context.threads) {
+                if let Err(error) = start_check(context, &download, pieces, CheckCause::ChangedOutside) {
                     let failure = DownloadFailure::Io(format!("no thread to check the file with: {error}"));
                     return fail_download(context, &download, failure);
                 }
@@ -66,10 +66,10 @@ pub(crate) async fn drive_download(
         let now = worker.context.clock.now();
         if now >= examine_at {
             examine_at = now.plus_ms(EXAMINE_EVERY_MS);
-            start_examination(&download, &worker.context.threads);
+            start_examination(&worker.context, &download);
         }
         if is_flush_due(&download) {
-            worker.context.flusher.submit(&download);
+            start_flush(&worker.context, &download);
         }
         let _ = tokio::time::timeout(Duration::from_millis(DRIVE_POLL_MS), download.wake.notified()).await;
     }
@@ -109,7 +109,7 @@ fn retry_disk(worker: &WorkerState, download: &Arc<ActiveDownload>) {
         _ => true,
     };
     if has_space && (download.journal.has_new_claims() || download.journal.has_suspect_pieces()) {
-        worker.context.flusher.submit(download);
+        start_flush(&worker.context, download);
     } else if has_space {
         download.storage_recovered();
     }

@@ -33,7 +33,7 @@ pub(super) async fn finish_download(
 ) -> bool {
     let (done, outcome) = oneshot::channel();
     let (shared, work) = (Arc::clone(context), Arc::clone(download));
-    let submitted = context.threads.submit(WorkKind::Finish, move || {
+    let submitted = context.threads.submit(WorkKind::Finish, download.target.filesystem(), move || {
         // The receiver is gone when the node is stopping.
         let _ = done.send(run_last_steps(&shared, &work, is_unverified));
     });

@@ -1,4 +1,4 @@
-//! Makes written pieces durable and records them, off the workers: one thread for all downloads of a node.
+//! Makes written pieces durable and records them, off the workers: on a thread of each filesystem.
 //!
 //! ```text
 //!   drive  ─► is_flush_due ─► queue ─► thread: rewrite suspects ─► ResumeJournal::write_record (flush, then the record)
@@ -10,17 +10,15 @@
 //!
 //! Invariant: a download is in the queue to be flushed at most once.
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 
+use super::context::NodeContext;
 use super::download::ActiveDownload;
-use super::limits::{FLUSH_QUEUE_MAX, WRITEBACKS_WAITING_MAX};
+use super::limits::WRITEBACKS_WAITING_MAX;
 use super::rewrite::rewrite_suspects;
-use crate::abort::AbortOnPanic;
+use super::threads::WorkKind;
 use crate::hash::Hasher;
 use crate::lock::lock;
 use crate::proto::geometry::Geometry;
@@ -76,8 +74,17 @@ pub(crate) fn record_download(download: &ActiveDownload) -> Result<(), StorageEr
     Ok(())
 }
 
-/// The last record before the node stops: the next attempt need not hash or fetch again what was written. Blocks.
-pub(crate) fn record_on_stop(download: &ActiveDownload) {
+/// Has the last record made before the node stops: the next attempt need not hash or fetch again what was written.
+pub(crate) fn start_last_record(context: &NodeContext, download: &Arc<ActiveDownload>) {
+    let recorded = Arc::clone(download);
+    let record = move || record_on_stop(&recorded);
+    if let Err(error) = context.threads.submit(WorkKind::Flush, download.target.filesystem(), record) {
+        tracing::warn!(%error, file = %download.key, "cannot record the pieces that were fetched last");
+    }
+}
+
+/// The last record before the node stops. Blocks.
+pub(super) fn record_on_stop(download: &ActiveDownload) {
     let journal = &download.journal;
     if download.has_ended() || journal.has_suspect_pieces() || !journal.has_new_claims() {
         return;
@@ -112,87 +119,42 @@ fn repair_suspects(download: &ActiveDownload, hasher: Hasher) -> Result<bool, St
     Ok(is_discarded)
 }
 
-/// The flush thread.
-#[derive(Debug)]
-pub(crate) struct Flusher {
-    queue: Option<SyncSender<FlushTask>>,
-    /// Write-backs in the queue.
-    writebacks: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
+/// Has a download flushed and recorded, unless that is queued. With a full queue the download asks again.
+pub(crate) fn start_flush(context: &NodeContext, download: &Arc<ActiveDownload>) {
+    let flush_state = &download.flush_state;
+    if flush_state.is_queued.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let (flushed, hasher) = (Arc::clone(download), context.hasher);
+    let flush = move || {
+        flush_download(&flushed, hasher);
+        flushed.flush_state.is_queued.store(false, Ordering::Release);
+        // Another flush may be due by now.
+        flushed.wake.notify_one();
+    };
+    if context.threads.submit(WorkKind::Flush, download.target.filesystem(), flush).is_err() {
+        flush_state.is_queued.store(false, Ordering::Release);
+        return;
+    }
+    flush_state.requested_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
 }
 
-enum FlushTask {
-    /// Flush and record.
-    Record(Arc<ActiveDownload>),
-    /// Start to write a byte range to the disk.
-    Writeback(Arc<ActiveDownload>, Range<u64>),
-}
-
-impl Flusher {
-    /// Starts the thread. `hasher` verifies pieces that have to be written again.
-    pub(crate) fn start(hasher: Hasher) -> io::Result<Flusher> {
-        let (queue, tasks) = sync_channel(FLUSH_QUEUE_MAX);
-        let writebacks = Arc::new(AtomicUsize::new(0));
-        let queued_writebacks = Arc::clone(&writebacks);
-        let work = move || run_flush_thread(&tasks, &queued_writebacks, hasher);
-        let thread = std::thread::Builder::new().name("flush".into()).spawn(work)?;
-        Ok(Flusher { queue: Some(queue), writebacks, thread: Some(thread) })
-    }
-
-    /// Queues a download to be flushed and recorded, unless it is queued. With a full queue the download asks again.
-    pub(crate) fn submit(&self, download: &Arc<ActiveDownload>) {
-        let flush_state = &download.flush_state;
-        if flush_state.is_queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let queue = self.queue.as_ref().expect("only drop takes it");
-        if queue.try_send(FlushTask::Record(Arc::clone(download))).is_err() {
-            flush_state.is_queued.store(false, Ordering::Release);
-            return;
-        }
-        flush_state.requested_ms.store(download.now().ms_since(Moment::default()), Ordering::Relaxed);
-    }
-
-    /// Queues the write-back of a byte range. It is advice: with a full queue the next flush writes the range.
-    pub(crate) fn start_writeback(&self, download: &Arc<ActiveDownload>, range: Range<u64>) {
-        let queue = self.queue.as_ref().expect("only drop takes it");
-        if self.writebacks.fetch_add(1, Ordering::Relaxed) < WRITEBACKS_WAITING_MAX
-            && queue.try_send(FlushTask::Writeback(Arc::clone(download), range)).is_ok()
-        {
-            return;
-        }
-        self.writebacks.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn run_flush_thread(tasks: &Receiver<FlushTask>, writebacks: &AtomicUsize, hasher: Hasher) {
-    let _abort = AbortOnPanic;
-    for task in tasks {
-        match task {
-            FlushTask::Record(download) => {
-                flush_download(&download, hasher);
-                download.flush_state.is_queued.store(false, Ordering::Release);
-                // Another flush may be due by now.
-                download.wake.notify_one();
+/// Has the write-back of a byte range started, unless [`WRITEBACKS_WAITING_MAX`] wait: then the next flush writes the range.
+pub(crate) fn start_writeback(context: &NodeContext, download: &Arc<ActiveDownload>, range: Range<u64>) {
+    let waiting = &download.flush_state.writebacks_waiting;
+    if waiting.fetch_add(1, Ordering::Relaxed) < WRITEBACKS_WAITING_MAX {
+        let written = Arc::clone(download);
+        let start = move || {
+            written.flush_state.writebacks_waiting.fetch_sub(1, Ordering::Relaxed);
+            if let Err(error) = written.target.start_writeback(range)
+                && !written.is_over()
+            {
+                written.storage_failed(&error);
             }
-            FlushTask::Writeback(download, range) => {
-                writebacks.fetch_sub(1, Ordering::Relaxed);
-                if let Err(error) = download.target.start_writeback(range)
-                    && !download.is_over()
-                {
-                    download.storage_failed(&error);
-                }
-            }
+        };
+        if context.threads.submit(WorkKind::Flush, download.target.filesystem(), start).is_ok() {
+            return;
         }
     }
-}
-
-impl Drop for Flusher {
-    fn drop(&mut self) {
-        self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has aborted the program.
-            let _ = thread.join();
-        }
-    }
+    waiting.fetch_sub(1, Ordering::Relaxed);
 }

@@ -53,12 +53,8 @@ pub(crate) const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// Bytes of pieces after which the kernel is asked to start writing them to disk.
 pub(crate) const WRITEBACK_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Tasks that wait for the flush thread: flushes of downloads, and write-backs. If the queue is full, a download asks again
-/// later.
-pub(crate) const FLUSH_QUEUE_MAX: usize = 64;
-
-/// Most write-backs in the flush queue. The other places are for flushes that write a record.
-pub(crate) const WRITEBACKS_WAITING_MAX: usize = FLUSH_QUEUE_MAX / 2;
+/// Write-backs of one download that wait for a thread. They are advice: the flush writes what none started.
+pub(crate) const WRITEBACKS_WAITING_MAX: usize = 4;
 
 /// A write that takes this long is reported as what the download waits for, in milliseconds.
 pub(crate) const SLOW_WRITE_MS: u64 = 5_000;
@@ -88,6 +84,9 @@ pub(crate) const VERIFIED_AGAIN_MAX: usize = 512;
 /// Threads for looking at and opening files, for each filesystem: one that opens need not wait for one that looks at many.
 pub(crate) const FILE_CALL_THREADS: usize = 2;
 
+/// Threads that bring cold windows of shared files into memory, for each filesystem: two concurrent reads keep most disks busy.
+pub(crate) const LOAD_THREADS: usize = 2;
+
 /// Threads that hash shared files again, for each filesystem: disks read no faster for more.
 pub(crate) const VERIFY_THREADS: usize = 1;
 
@@ -102,26 +101,30 @@ pub(crate) const DRIVE_POLL_MS: u64 = 100;
 /// How often a failed or full disk is tried again, in milliseconds.
 pub(crate) const DISK_RETRY_MS: u64 = 1_000;
 
-/// Downloads whose earlier attempts are hashed at the same time, each with 8 MiB of buffers. Hashing uses all lanes of a core,
-/// and disks read no faster for more.
+/// Downloads to one filesystem whose earlier attempts are hashed at the same time, each with 8 MiB of buffers. Hashing uses all
+/// lanes of a core, and disks read no faster for more.
 pub(crate) const CHECKS_AT_ONCE: usize = 2;
 
-/// Downloads whose zero pieces are checked at the same time. The check only hashes and never reads the disk.
+/// Downloads to one filesystem whose zero pieces are checked at the same time. The check only hashes and never reads the disk.
 pub(crate) const ZERO_PIECE_CHECKS_AT_ONCE: usize = 2;
 
-/// Downloads whose last steps run at the same time. They wait for the disk, and one that reads a whole file for minutes must
-/// not delay all others.
+/// Downloads to one filesystem whose last steps run at the same time. They wait for the disk, and one that reads a whole file
+/// for minutes must not delay all others.
 pub(crate) const FINISHES_AT_ONCE: usize = 4;
 
-/// Partial files that are examined at the same time: a filesystem that hangs delays the others only.
-pub(crate) const EXAMINATIONS_AT_ONCE: usize = 4;
+/// Partial files of one filesystem that are examined at the same time.
+pub(crate) const EXAMINATIONS_AT_ONCE: usize = 1;
+
+/// Downloads to one filesystem that are flushed at the same time: a disk writes no faster for more.
+pub(crate) const FLUSHES_AT_ONCE: usize = 1;
+
+/// How long a stopping node waits for checks, and for last records, in milliseconds. A disk writes 1 GiB in this time, which
+/// is what a download has unrecorded at most; a filesystem that takes longer may never answer.
+pub(crate) const STOP_WORK_MS: u64 = 15_000;
 
 /// How often the partial file of each download is examined, in milliseconds: seldom enough to cost nothing, and soon enough
 /// that little is fetched in vain.
 pub(crate) const EXAMINE_EVERY_MS: u64 = 2_000;
-
-/// Work items of one kind that wait for a thread: one for each download.
-pub(crate) const WORK_WAITING_MAX: usize = DOWNLOADS_MAX;
 
 /// Jobs that wait for one worker.
 pub(crate) const WORKER_JOBS_MAX: usize = 1_024;

@@ -50,11 +50,11 @@ mod worker_state;
 mod zero_copy;
 
 pub(crate) use backend::IoKind;
-pub(crate) use checks::{start_check, start_zero_pieces};
+pub(crate) use checks::{CheckCause, start_check, start_zero_pieces};
 pub(crate) use clock::EngineClock;
 pub(crate) use context::NodeContext;
 pub(crate) use download::{ActiveDownload, open_files};
-pub(crate) use flush::record_on_stop;
+pub(crate) use flush::start_last_record;
 pub(crate) use jobs::{EngineWorkers, WorkerJob, WorkerMessage};
 pub(crate) use limits::{DOWNLOADS_MAX, WORKER_JOBS_MAX};
 pub(crate) use share_file::{ServedSource, ShareFile, WholeFile, no_answer_error};

@@ -18,11 +18,12 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::limits::{LIMITED_SLOT_MS, TRICKLE_BYTES, TRICKLE_EVERY_MS};
 use super::rate_limiter::{RateLimiter, SendSlot};
+use super::share_file::ServedSource;
 use super::shares::Share;
 use super::stream::PeerStream;
 use super::worker_state::WorkerState;
@@ -53,12 +54,22 @@ impl CloseSignal {
 
     /// Waits for at most `ms` milliseconds; whether the connection was closed in that time.
     async fn closes_within(&self, ms: u64) -> bool {
-        let closed = async {
-            while !self.is_closed.get() {
-                self.closed.notified().await;
-            }
-        };
-        timeout(Duration::from_millis(ms), closed).await.is_ok()
+        timeout(Duration::from_millis(ms), self.wait()).await.is_ok()
+    }
+
+    /// The result of `work`; `None` when the connection was closed before.
+    async fn unless_closed<R>(&self, work: impl Future<Output = R>) -> Option<R> {
+        tokio::select! {
+            biased;
+            result = work => Some(result),
+            () = self.wait() => None,
+        }
+    }
+
+    async fn wait(&self) {
+        while !self.is_closed.get() {
+            self.closed.notified().await;
+        }
     }
 }
 
@@ -66,7 +77,7 @@ impl CloseSignal {
 pub(crate) async fn send_piece(
     worker: &WorkerState,
     stream: &PeerStream,
-    (share, source): (&Share, &Source),
+    (share, source): (&Share, &ServedSource),
     close_signal: &CloseSignal,
     index: PieceIndex,
 ) -> io::Result<Option<RejectCode>> {
@@ -86,7 +97,12 @@ pub(crate) async fn send_piece(
             limiter.refund(next - at);
             return Ok(None);
         }
-        let loaded = load_window(worker, source.window(at..next)).await;
+        let loading = load_window(worker, source, source.window(at..next));
+        let Some(loaded) = close_signal.unless_closed(loading).await else {
+            limiter.refund(next - at);
+            return Ok(None);
+        };
+        let loaded = loaded?;
         if let Err(error) = &loaded {
             tracing::debug!(%error, piece = %index, "cannot read a piece of the source");
             share.set_source_changed(source.mark_unreadable(error).change);
@@ -168,7 +184,21 @@ impl SendSlotQueue<'_> {
     }
 }
 
-/// Has cold bytes read by another thread, so that no disk stalls this thread's ring.
-async fn load_window(worker: &WorkerState, window: SourceWindow) -> io::Result<SendPart> {
-    if window.is_resident() { window.into_part() } else { worker.context.prefault.load(window).await }
+/// Has cold bytes read by a thread of the file's filesystem, so that no disk stalls this thread's ring.
+///
+/// # Errors
+/// There is no such thread now. What reading the bytes gave is inside.
+async fn load_window(
+    worker: &WorkerState,
+    source: &ServedSource,
+    window: SourceWindow,
+) -> io::Result<io::Result<SendPart>> {
+    if window.is_resident() {
+        return Ok(window.into_part());
+    }
+    let (done, loaded) = oneshot::channel();
+    // The connection may be gone by then.
+    let load = move || drop(done.send(window.load()));
+    worker.context.loaders.submit(source.filesystem(), load).map_err(io::Error::other)?;
+    loaded.await.map_err(io::Error::other)
 }

@@ -75,6 +75,11 @@ impl ServedSource {
     pub(crate) fn new(source: Source, filesystem: FilesystemId, threads: &FilesystemThreads) -> ServedSource {
         ServedSource { source: Some(source), filesystem, threads: threads.clone() }
     }
+
+    /// The filesystem of the file.
+    pub(crate) fn filesystem(&self) -> FilesystemId {
+        self.filesystem
+    }
 }
 
 impl Deref for ServedSource {
@@ -97,7 +102,7 @@ impl ShareFile {
     /// The filesystem of the file.
     pub(crate) fn filesystem(&self) -> FilesystemId {
         match self {
-            ShareFile::Partial(source) => source.filesystem,
+            ShareFile::Partial(source) => source.filesystem(),
             ShareFile::Whole(file) => file.filesystem,
         }
     }
@@ -159,6 +164,9 @@ impl ShareFile {
             ShareFile::Partial(source) => return Ok(Arc::clone(source)),
             ShareFile::Whole(file) => file,
         };
+        if let Some(source) = self.source() {
+            return Ok(source);
+        }
         let source = open_path(&file.path)?;
         let expected = lock(&file.state).fingerprint;
         let now = source.fingerprint().expect("a file that was opened by its path has a fingerprint");

@@ -56,7 +56,7 @@ fn look_at_shares(context: &Arc<NodeContext>) {
             // One of them may have to be hashed now.
             shared.watch.wake();
         };
-        if !context.file_calls.submit(filesystem, examine) {
+        if context.file_calls.submit(filesystem, examine).is_err() {
             shares.iter().for_each(|share| share.cancel_examination());
         }
     }
@@ -69,7 +69,7 @@ fn start_verification(context: &Arc<NodeContext>, share: &Arc<Share>, doubt: Rec
         work.end_verification(rest.then_some(verified));
         work.wake_listeners();
     };
-    if !context.verifiers.submit(share.file().filesystem(), verify) {
+    if context.verifiers.submit(share.file().filesystem(), verify).is_err() {
         share.end_verification(Some(doubt));
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct ShareWatch {
     examine_at_ms: u64,
     /// When the examination that runs was started.
     examined_since_ms: Option<u64>,
-    verification: ContentTrust,
+    content_trust: ContentTrust,
     /// When the next verification may start.
     verify_at_ms: u64,
     /// Why the file could not be read last.
@@ -79,20 +79,20 @@ impl ShareWatch {
 
     /// The attributes of the file have changed. Returns whether its content counted until now.
     pub(super) fn doubt_whole(&mut self) -> bool {
-        let counts = match &self.verification {
+        let counts = match &self.content_trust {
             ContentTrust::Proven | ContentTrust::Wanted(RecheckScope::Pieces(_)) => true,
             // A verification that runs compares the attributes at its end.
             ContentTrust::Running | ContentTrust::Wanted(RecheckScope::Whole) => false,
         };
         if counts {
-            self.verification = ContentTrust::Wanted(RecheckScope::Whole);
+            self.content_trust = ContentTrust::Wanted(RecheckScope::Whole);
         }
         counts
     }
 
     /// A consumer found that a piece was wrong; `pieces` are the last that it was sent.
     pub(super) fn doubt_pieces(&mut self, pieces: impl IntoIterator<Item = PieceIndex>) {
-        let mut doubted = match &mut self.verification {
+        let mut doubted = match &mut self.content_trust {
             ContentTrust::Proven => BTreeSet::new(),
             ContentTrust::Wanted(RecheckScope::Pieces(doubted)) => std::mem::take(doubted),
             ContentTrust::Wanted(RecheckScope::Whole) | ContentTrust::Running => return,
@@ -101,7 +101,7 @@ impl ShareWatch {
         while doubted.len() > VERIFIED_AGAIN_MAX {
             doubted.pop_first();
         }
-        self.verification = ContentTrust::Wanted(RecheckScope::Pieces(doubted));
+        self.content_trust = ContentTrust::Wanted(RecheckScope::Pieces(doubted));
     }
 
     /// What is to be verified now. The caller starts that, and calls [`ShareWatch::end_verification`].
@@ -109,13 +109,13 @@ impl ShareWatch {
         if now_ms < self.verify_at_ms {
             return None;
         }
-        match std::mem::replace(&mut self.verification, ContentTrust::Running) {
+        match std::mem::replace(&mut self.content_trust, ContentTrust::Running) {
             ContentTrust::Wanted(doubt) => {
                 self.verify_at_ms = now_ms + VERIFY_AGAIN_MS;
                 Some(doubt)
             }
             other => {
-                self.verification = other;
+                self.content_trust = other;
                 None
             }
         }
@@ -123,7 +123,7 @@ impl ShareWatch {
 
     /// A verification has ended; `rest` is what has to be verified later.
     pub(super) fn end_verification(&mut self, rest: Option<RecheckScope>) {
-        self.verification = rest.map_or(ContentTrust::Proven, ContentTrust::Wanted);
+        self.content_trust = rest.map_or(ContentTrust::Proven, ContentTrust::Wanted);
     }
 }
 

@@ -247,7 +247,7 @@ impl Share {
             && is_whole()
     }
 
-    /// The open file, for a consumer; opens it if needed. `None`: the file has changed, as [`Share::source_change`] says.
+    /// The open file, for a consumer; opens it if needed, and looks at it in any case. `None`: the file has changed, as [`Share::source_change`] says.
     ///
     /// # Errors
     /// [`NoAnswer`]: it cannot be opened now; the status of the share says why.
@@ -257,9 +257,6 @@ impl Share {
     ) -> Result<Option<Arc<ServedSource>>, NoAnswer> {
         if self.source_change().is_some() {
             return Ok(None);
-        }
-        if let Some(source) = self.file().source() {
-            return Ok(Some(source));
         }
         let (done, opened) = oneshot::channel();
         let (share, own_threads) = (Arc::clone(self), threads.clone());
@@ -271,9 +268,7 @@ impl Share {
             // The connection may be gone by now.
             let _ = done.send(opened);
         };
-        if !threads.submit(self.file().filesystem(), work) {
-            return Err(NoAnswer);
-        }
+        threads.submit(self.file().filesystem(), work).map_err(|_| NoAnswer)?;
         let opened = tokio::time::timeout(Duration::from_millis(OPEN_WAIT_MS), opened).await;
         match opened.ok().and_then(Result::ok).flatten() {
             _ if self.source_change().is_some() => Ok(None),

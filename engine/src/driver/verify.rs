@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::flush::start_writeback;
 use super::limits::{VERIFY_BATCH, WRITEBACK_BYTES};
 use super::piece_queue::{BufferedPiece, VerifiedPiece};
 use super::worker_state::WorkerState;
@@ -187,7 +188,7 @@ fn write_copies(
         // advice, and the flush is what counts.
         let end = offset + piece.length as u64;
         if end.is_multiple_of(WRITEBACK_BYTES) {
-            worker.context.flusher.start_writeback(download, end - WRITEBACK_BYTES..end);
+            start_writeback(&worker.context, download, end - WRITEBACK_BYTES..end);
         }
     }
     Ok(())

@@ -41,6 +41,12 @@ pub enum BadFileName {
     /// A new name consists of blanks.
     #[error("a new file name must not consist of blanks alone")]
     Blank,
+    /// A new name has white space where it does not show, so that it looks like another name.
+    #[error("a new file name must not begin or end with a blank, nor have two in a row")]
+    HiddenBlank,
+    /// A new name has a combining mark at its start or behind a blank.
+    #[error("a new file name must not have the mark U+{:04X} without a character before it", u32::from(*.0))]
+    LoneMark(char),
 }
 
 /// Characters that change the direction of text (Unicode, UAX #9), and so can disguise a name.
@@ -50,8 +56,8 @@ const BIDIRECTIONAL: [char; 12] = [
 ];
 
 /// Ranges of characters that show nothing: Unicode's `Default_Ignorable_Code_Point`, separators of lines, marks of
-/// annotations, and the blank Braille pattern.
-const INVISIBLE: [(char, char); 18] = [
+/// annotations and objects, code points that are no characters, fillers, and blanks that are not white space.
+const INVISIBLE: [(char, char); 22] = [
     ('\u{AD}', '\u{AD}'),
     ('\u{34F}', '\u{34F}'),
     ('\u{61C}', '\u{61C}'),
@@ -63,19 +69,46 @@ const INVISIBLE: [(char, char); 18] = [
     ('\u{2060}', '\u{206F}'),
     ('\u{2800}', '\u{2800}'),
     ('\u{3164}', '\u{3164}'),
+    ('\u{FDD0}', '\u{FDEF}'),
     ('\u{FE00}', '\u{FE0F}'),
     ('\u{FEFF}', '\u{FEFF}'),
     ('\u{FFA0}', '\u{FFA0}'),
-    ('\u{FFF0}', '\u{FFFB}'),
+    ('\u{FFF0}', '\u{FFFC}'),
+    ('\u{13430}', '\u{13442}'),
+    ('\u{16FE4}', '\u{16FE4}'),
     ('\u{1BCA0}', '\u{1BCA3}'),
+    ('\u{1D159}', '\u{1D159}'),
     ('\u{1D173}', '\u{1D17A}'),
     ('\u{E0000}', '\u{E0FFF}'),
 ];
 
+/// Ranges of marks that combine with the character before them: Unicode's blocks of combining marks, and the points
+/// and marks of Hebrew and Arabic.
+const COMBINING: [(char, char); 14] = [
+    ('\u{300}', '\u{36F}'),
+    ('\u{483}', '\u{489}'),
+    ('\u{591}', '\u{5BD}'),
+    ('\u{5BF}', '\u{5BF}'),
+    ('\u{5C1}', '\u{5C2}'),
+    ('\u{5C4}', '\u{5C7}'),
+    ('\u{610}', '\u{61A}'),
+    ('\u{64B}', '\u{65F}'),
+    ('\u{670}', '\u{670}'),
+    ('\u{1AB0}', '\u{1AFF}'),
+    ('\u{1DC0}', '\u{1DFF}'),
+    ('\u{20D0}', '\u{20FF}'),
+    ('\u{3099}', '\u{309A}'),
+    ('\u{FE20}', '\u{FE2F}'),
+];
+
+fn is_in(ranges: &[(char, char)], c: char) -> bool {
+    ranges.iter().any(|(first, last)| (*first..=*last).contains(&c))
+}
+
 /// Whether a character shows nothing.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
-    INVISIBLE.iter().any(|(first, last)| (*first..=*last).contains(&c))
+    is_in(&INVISIBLE, c) || matches!(u32::from(c) & 0xFFFF, 0xFFFE | 0xFFFF)
 }
 
 impl FileName {
@@ -102,12 +135,27 @@ impl FileName {
     /// Checks a name under which no file is listed yet: it must not look like another name or like none.
     ///
     /// # Errors
-    /// [`BadFileName::Invisible`] or [`BadFileName::Blank`].
+    /// [`BadFileName::Invisible`], [`BadFileName::Blank`], [`BadFileName::HiddenBlank`] or [`BadFileName::LoneMark`].
     pub fn check_new(&self) -> Result<(), BadFileName> {
         if let Some(invisible) = self.0.chars().find(|c| is_invisible(*c)) {
             return Err(BadFileName::Invisible(invisible));
         }
-        if self.0.trim().is_empty() { Err(BadFileName::Blank) } else { Ok(()) }
+        if self.0.trim().is_empty() {
+            return Err(BadFileName::Blank);
+        }
+        // Both ends count as blanks.
+        let mut is_behind_blank = true;
+        for c in self.0.chars().chain([' ']) {
+            let is_blank = c.is_whitespace();
+            match c {
+                _ if is_behind_blank && is_blank => return Err(BadFileName::HiddenBlank),
+                mark if is_behind_blank && is_in(&COMBINING, mark) => {
+                    return Err(BadFileName::LoneMark(mark));
+                }
+                _ => is_behind_blank = is_blank,
+            }
+        }
+        Ok(())
     }
 
     /// The name as text.
@@ -375,6 +423,10 @@ mod tests {
             '\u{FE0F}',
             '\u{FEFF}',
             '\u{FFF9}',
+            '\u{FFFC}',
+            '\u{FFFF}',
+            '\u{1FFFE}',
+            '\u{13441}',
             '\u{E0041}',
             '\u{E0100}',
         ] {
@@ -382,6 +434,23 @@ mod tests {
             assert_eq!(listed.check_new(), Err(BadFileName::Invisible(hidden)), "a listed one stays valid");
         }
         assert_eq!(FileName::new(" \u{3000}").unwrap().check_new(), Err(BadFileName::Blank));
+    }
+
+    #[test]
+    fn a_new_name_differs_from_others_by_what_it_shows() {
+        for blank in [" ", "\u{A0}", "\u{3000}", " \u{A0}"] {
+            for name in [format!("{blank}a"), format!("a{blank}"), format!("a{blank} b")] {
+                let listed = FileName::new(&name).unwrap();
+                assert_eq!(listed.check_new(), Err(BadFileName::HiddenBlank), "{name:?}");
+            }
+        }
+        for (name, mark) in [("\u{301}", '\u{301}'), ("a \u{20DD}b", '\u{20DD}'), ("\u{5B0}a", '\u{5B0}')] {
+            assert_eq!(
+                FileName::new(name).unwrap().check_new(),
+                Err(BadFileName::LoneMark(mark)),
+                "{name:?}"
+            );
+        }
     }
 
     fn name() -> FileName {

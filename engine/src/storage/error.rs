@@ -318,7 +318,7 @@ pub enum SourceChange {
 
 /// A source has changed since it was opened. This never reverts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {change}; upload it again", path.display())]
+#[error("{}: {change}", path.display())]
 pub struct SourceChangedError {
     /// The source's path.
     pub path: PathBuf,

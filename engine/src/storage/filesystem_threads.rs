@@ -1,21 +1,24 @@
-//! Threads for calls that a filesystem may never answer: each filesystem has its own few.
+//! Threads for work on files, by filesystem: a filesystem may never answer.
 //!
 //! ```text
-//!   submit, call ─► lane of the filesystem: queue ─► at most N threads ─► work
+//!   submit, call ─► queue of the filesystem ─► at most N threads ─► work
 //! ```
 //!
 //! Invariants: a filesystem that does not answer holds up its own work alone; all queues and threads are
-//! bounded; a thread without work ends after [`LANE_IDLE_MS`]; no function here waits for a running call to
-//! end, so threads whose calls never return are left behind.
+//! bounded; a thread without work ends after [`FILESYSTEM_THREAD_IDLE_MS`]; no function here waits without a
+//! limit for work to end, so threads whose calls never return are left behind; a panic of work ends the program.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::limits::{FILESYSTEM_ANSWER_MS, FILESYSTEM_QUEUE_MAX, FILESYSTEM_THREADS_MAX, LANE_IDLE_MS};
+use super::limits::{
+    FILESYSTEM_ANSWER_MS, FILESYSTEM_QUEUE_MAX, FILESYSTEM_THREAD_IDLE_MS, FILESYSTEM_THREADS_MAX,
+};
 use crate::abort::AbortOnPanic;
 use crate::lock::lock;
 
@@ -44,26 +47,51 @@ impl FilesystemId {
 #[error("the filesystem does not answer")]
 pub struct NoAnswer;
 
+/// Why work was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// [`FilesystemThreads::stop`] was called.
+    #[error("the node is stopping")]
+    Stopped,
+    /// The queue is full, or [`FILESYSTEM_THREADS_MAX`] threads work for other filesystems.
+    #[error("the node is too busy; try again later")]
+    Busy,
+    /// The system gives no thread.
+    #[error("the system gives no thread: {0}")]
+    NoThread(#[source] io::Error),
+}
+
+/// What [`FilesystemThreads::stop`] does with work that no thread has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueuedWork {
+    /// It is dropped.
+    Drop,
+    /// It is done first.
+    Do,
+}
+
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Threads by filesystem. Cheap to clone; all clones share the threads.
 #[derive(Clone, Debug)]
 pub struct FilesystemThreads {
-    shared: Arc<SharedLanes>,
+    shared: Arc<SharedQueues>,
 }
 
 #[derive(Debug)]
-struct SharedLanes {
+struct SharedQueues {
     name: &'static str,
     threads_each: usize,
     table: Mutex<QueueTable>,
+    thread_ended: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct QueueTable {
-    lanes: BTreeMap<FilesystemId, Arc<FilesystemQueue>>,
-    /// Of all lanes.
+    by_filesystem: BTreeMap<FilesystemId, Arc<FilesystemQueue>>,
+    /// Of all filesystems.
     threads: usize,
+    is_stopped: bool,
 }
 
 /// The work of one filesystem.
@@ -81,6 +109,8 @@ struct FilesystemQueueState {
     idle: usize,
     /// A call has waited in vain, and no work has ended since.
     is_unresponsive: bool,
+    /// No work is added any more.
+    is_stopped: bool,
 }
 
 impl std::fmt::Debug for FilesystemQueueState {
@@ -93,17 +123,42 @@ impl FilesystemThreads {
     /// At most `threads_each` threads for each filesystem, started when there is work. `name` is that of the threads.
     #[must_use]
     pub fn new(name: &'static str, threads_each: usize) -> FilesystemThreads {
-        let table = Mutex::default();
-        FilesystemThreads { shared: Arc::new(SharedLanes { name, threads_each, table }) }
+        let (table, thread_ended) = (Mutex::default(), Condvar::new());
+        FilesystemThreads { shared: Arc::new(SharedQueues { name, threads_each, table, thread_ended }) }
     }
 
-    /// Has work done by a thread of the filesystem. `false`: the work is dropped, because the queue is full, the system
-    /// gives no thread, or [`FILESYSTEM_THREADS_MAX`] do not answer.
-    #[must_use = "work that was not taken is lost"]
-    pub fn submit(&self, filesystem: FilesystemId, work: impl FnOnce() + Send + 'static) -> bool {
-        let work: Work = Box::new(work);
+    /// Has work done by a thread of the filesystem.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; the work is dropped.
+    pub fn submit(
+        &self,
+        filesystem: FilesystemId,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), SubmitError> {
         // Work that is not taken is dropped without the locks: it may own files.
-        self.try_submit(filesystem, work).is_none()
+        self.try_submit(filesystem, Box::new(work)).map_err(|(error, _work)| error)
+    }
+
+    /// Takes no more work, and waits for at most `timeout` until the threads have ended. Returns whether they have.
+    pub fn stop(&self, queued: QueuedWork, timeout: Duration) -> bool {
+        let mut dropped = Vec::new();
+        let mut table = lock(&self.shared.table);
+        table.is_stopped = true;
+        for queue in table.by_filesystem.values() {
+            let mut state = lock(&queue.state);
+            state.is_stopped = true;
+            if queued == QueuedWork::Drop {
+                dropped.push(std::mem::take(&mut state.waiting));
+            }
+            queue.work_added.notify_all();
+        }
+        drop(table);
+        drop(dropped);
+        let running = |table: &mut QueueTable| table.threads > 0;
+        let table = lock(&self.shared.table);
+        let waited = self.shared.thread_ended.wait_timeout_while(table, timeout, running);
+        waited.unwrap_or_else(PoisonError::into_inner).0.threads == 0
     }
 
     /// Calls `call` on a thread of the filesystem, and waits for at most [`FILESYSTEM_ANSWER_MS`]. Does not wait for a
@@ -116,91 +171,94 @@ impl FilesystemThreads {
         filesystem: FilesystemId,
         call: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, NoAnswer> {
-        let lane = self.lane(filesystem);
-        if lock(&lane.state).is_unresponsive {
+        let queue = self.queue(filesystem);
+        if lock(&queue.state).is_unresponsive {
             return Err(NoAnswer);
         }
         let (done, result) = sync_channel(1);
-        if !self.submit(filesystem, move || drop(done.send(call()))) {
-            return Err(NoAnswer);
-        }
+        self.submit(filesystem, move || drop(done.send(call()))).map_err(|_| NoAnswer)?;
         match result.recv_timeout(Duration::from_millis(FILESYSTEM_ANSWER_MS)) {
             Ok(result) => Ok(result),
             Err(RecvTimeoutError::Disconnected) => Err(NoAnswer),
             Err(RecvTimeoutError::Timeout) => {
-                lock(&lane.state).is_unresponsive = true;
+                lock(&queue.state).is_unresponsive = true;
                 let late = result.try_recv().map_err(|_| NoAnswer);
                 if late.is_ok() {
                     // It came between the two, and no other work might reset this.
-                    lock(&lane.state).is_unresponsive = false;
+                    lock(&queue.state).is_unresponsive = false;
                 }
                 late
             }
         }
     }
 
-    fn lane(&self, filesystem: FilesystemId) -> Arc<FilesystemQueue> {
-        Arc::clone(lock(&self.shared.table).lanes.entry(filesystem).or_default())
+    fn queue(&self, filesystem: FilesystemId) -> Arc<FilesystemQueue> {
+        Arc::clone(lock(&self.shared.table).by_filesystem.entry(filesystem).or_default())
     }
 
     /// Returns work that is not taken.
-    fn try_submit(&self, filesystem: FilesystemId, work: Work) -> Option<Work> {
+    fn try_submit(&self, filesystem: FilesystemId, work: Work) -> Result<(), (SubmitError, Work)> {
         let mut table = lock(&self.shared.table);
-        let lane = Arc::clone(table.lanes.entry(filesystem).or_default());
-        let mut state = lock(&lane.state);
-        if state.waiting.len() >= FILESYSTEM_QUEUE_MAX {
-            return Some(work);
+        if table.is_stopped {
+            return Err((SubmitError::Stopped, work));
         }
+        let queue = Arc::clone(table.by_filesystem.entry(filesystem).or_default());
+        let mut state = lock(&queue.state);
+        if state.waiting.len() >= FILESYSTEM_QUEUE_MAX {
+            return Err((SubmitError::Busy, work));
+        }
+        let mut refusal = SubmitError::Busy;
         let needs_thread = state.idle <= state.waiting.len() && state.threads < self.shared.threads_each;
         if needs_thread && table.threads < FILESYSTEM_THREADS_MAX {
-            let (shared, own_lane) = (Arc::clone(&self.shared), Arc::clone(&lane));
+            let (shared, own_queue) = (Arc::clone(&self.shared), Arc::clone(&queue));
             let thread = std::thread::Builder::new().name(self.shared.name.to_owned());
-            match thread.spawn(move || run_lane(&shared, filesystem, &own_lane)) {
+            match thread.spawn(move || run_queue(&shared, filesystem, &own_queue)) {
                 Ok(_detached) => {
                     table.threads += 1;
                     state.threads += 1;
                 }
-                Err(error) => tracing::warn!(%error, "the system gives no thread for calls to a filesystem"),
+                Err(error) => refusal = SubmitError::NoThread(error),
             }
         }
         if state.threads == 0 {
-            return Some(work);
+            return Err((refusal, work));
         }
         state.waiting.push_back(work);
-        lane.work_added.notify_one();
-        None
+        queue.work_added.notify_one();
+        Ok(())
     }
 }
 
-/// A thread of a lane: works until there was no work for [`LANE_IDLE_MS`].
-fn run_lane(shared: &SharedLanes, filesystem: FilesystemId, lane: &FilesystemQueue) {
+/// A thread of a filesystem: works until there was no work for [`FILESYSTEM_THREAD_IDLE_MS`].
+fn run_queue(shared: &SharedQueues, filesystem: FilesystemId, queue: &FilesystemQueue) {
     let _abort = AbortOnPanic;
     loop {
-        let Some(work) = next_work(lane) else {
+        let Some(work) = next_work(queue) else {
             // Decided under the lock of the table, under which work is added.
             let mut table = lock(&shared.table);
-            let mut state = lock(&lane.state);
+            let mut state = lock(&queue.state);
             if !state.waiting.is_empty() {
                 continue;
             }
             state.threads -= 1;
             table.threads -= 1;
             if state.threads == 0 {
-                table.lanes.remove(&filesystem);
+                table.by_filesystem.remove(&filesystem);
             }
+            shared.thread_ended.notify_all();
             return;
         };
         work();
-        lock(&lane.state).is_unresponsive = false;
+        lock(&queue.state).is_unresponsive = false;
     }
 }
 
-/// Waits for work; `None` when there was none for [`LANE_IDLE_MS`].
-fn next_work(lane: &FilesystemQueue) -> Option<Work> {
-    let mut state = lock(&lane.state);
-    if state.waiting.is_empty() {
+/// Waits for work; `None` when there was none for [`FILESYSTEM_THREAD_IDLE_MS`], or none comes any more.
+fn next_work(queue: &FilesystemQueue) -> Option<Work> {
+    let mut state = lock(&queue.state);
+    if state.waiting.is_empty() && !state.is_stopped {
         state.idle += 1;
-        let waited = lane.work_added.wait_timeout(state, Duration::from_millis(LANE_IDLE_MS));
+        let waited = queue.work_added.wait_timeout(state, Duration::from_millis(FILESYSTEM_THREAD_IDLE_MS));
         state = waited.unwrap_or_else(PoisonError::into_inner).0;
         state.idle -= 1;
     }
@@ -212,6 +270,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
+    use crate::abort::tests::assert_aborts;
 
     const DEAD: FilesystemId = FilesystemId(1);
     const ALIVE: FilesystemId = FilesystemId(2);
@@ -229,15 +288,15 @@ mod tests {
     fn a_filesystem_that_does_not_answer_holds_up_only_its_own_calls() {
         let threads = FilesystemThreads::new("test", 1);
         let (hangs, release) = hanging();
-        assert!(threads.submit(DEAD, hangs));
+        threads.submit(DEAD, hangs).unwrap();
         assert_eq!(threads.call(DEAD, || 1), Err(NoAnswer));
         assert_eq!(threads.call(ALIVE, || 2), Ok(2));
         // This one does not wait: its result never comes, and the queue does not grow.
         assert_eq!(threads.call(DEAD, || 3), Err(NoAnswer));
-        assert_eq!(lock(&threads.lane(DEAD).state).waiting.len(), 1);
+        assert_eq!(lock(&threads.queue(DEAD).state).waiting.len(), 1);
         drop(release);
         let (done, is_done) = channel();
-        assert!(threads.submit(DEAD, move || done.send(()).unwrap()));
+        threads.submit(DEAD, move || done.send(()).unwrap()).unwrap();
         is_done.recv().unwrap();
         while threads.call(DEAD, || 4) != Ok(4) {}
     }
@@ -247,13 +306,46 @@ mod tests {
         let threads = FilesystemThreads::new("test", 2);
         let mut held = Vec::new();
         while let (work, release) = hanging()
-            && threads.submit(DEAD, work)
+            && threads.submit(DEAD, work).is_ok()
         {
             held.push(release);
         }
         assert!((FILESYSTEM_QUEUE_MAX..=FILESYSTEM_QUEUE_MAX + 2).contains(&held.len()), "{}", held.len());
         let (alive, dropped) = channel::<()>();
-        assert!(threads.submit(ALIVE, move || drop(alive)));
+        threads.submit(ALIVE, move || drop(alive)).unwrap();
         dropped.recv().unwrap_err();
+    }
+
+    #[test]
+    fn a_stop_drops_or_does_what_waits_and_leaves_a_dead_filesystem_behind() {
+        for queued in [QueuedWork::Drop, QueuedWork::Do] {
+            let threads = FilesystemThreads::new("test", 1);
+            let (busy, release) = hanging();
+            let (done, is_done) = channel();
+            threads.submit(ALIVE, busy).unwrap();
+            threads.submit(ALIVE, move || done.send(()).unwrap()).unwrap();
+            let stopping = threads.clone();
+            let stop = std::thread::spawn(move || stopping.stop(queued, Duration::MAX));
+            while !lock(&threads.shared.table).is_stopped {
+                std::thread::yield_now();
+            }
+            assert!(matches!(threads.submit(ALIVE, || ()), Err(SubmitError::Stopped)));
+            drop(release);
+            assert!(stop.join().unwrap());
+            assert_eq!(is_done.recv().is_ok(), queued == QueuedWork::Do);
+        }
+        let threads = FilesystemThreads::new("test", 1);
+        let (hangs, _release) = hanging();
+        threads.submit(DEAD, hangs).unwrap();
+        assert!(!threads.stop(QueuedWork::Do, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_panic_of_work_aborts_the_program() {
+        assert_aborts("storage::filesystem_threads::tests::a_panic_of_work_aborts_the_program", || {
+            let threads = FilesystemThreads::new("test", 1);
+            threads.submit(ALIVE, || panic!("meant")).unwrap();
+            threads.stop(QueuedWork::Do, Duration::MAX);
+        });
     }
 }

@@ -8,14 +8,15 @@ pub const SOURCE_CHECK_MS: u64 = 1_000;
 /// that has to spin up may take as long; callers try again.
 pub const FILESYSTEM_ANSWER_MS: u64 = 5_000;
 
-/// Work that waits for the threads of one filesystem.
-pub const FILESYSTEM_QUEUE_MAX: usize = 64;
+/// Work of one kind that waits for the threads of one filesystem: one item for each download, or for each
+/// connection that serves.
+pub const FILESYSTEM_QUEUE_MAX: usize = 1_024;
 
 /// Threads for all filesystems of one kind of work. Only those that do not answer keep theirs.
 pub const FILESYSTEM_THREADS_MAX: usize = 64;
 
 /// How long a thread of a filesystem waits for work before it ends, in milliseconds.
-pub const LANE_IDLE_MS: u64 = 10_000;
+pub const FILESYSTEM_THREAD_IDLE_MS: u64 = 10_000;
 
 /// Most bytes of a file that is not mapped that one connection reads to send them. Each connection holds as much
 /// memory.
@@ -38,12 +39,6 @@ pub const PARTIAL_HASH_BYTES: usize = 4;
 /// Attempts to open a partial file that other downloads create and remove meanwhile. After the last one it
 /// counts as locked.
 pub const OPEN_ATTEMPTS_MAX: u32 = 8;
-
-/// Threads that bring cold windows into memory: two concurrent reads keep most disks busy.
-pub const PREFAULT_THREADS: usize = 2;
-
-/// Capacity of the prefault queue, in windows: 32 MiB of pieces. When it is full, callers wait.
-pub const PREFAULT_QUEUE_MAX: usize = 64;
 
 /// Unrecorded pieces that make a flush and a new record due (1 GiB). Large enough that a fast disk flushes
 /// long runs. At most these pieces, and those that arrive during the flush, are hashed again after a crash of

@@ -49,7 +49,6 @@ pub mod filesystem_threads;
 pub mod fingerprint;
 pub mod limits;
 mod memory;
-pub mod prefault;
 pub mod resume;
 pub mod sha1_list;
 pub mod source;

@@ -36,6 +36,7 @@ use super::destination::{Destination, sync_directory};
 use super::error::{StorageError, StorageErrorKind, StorageOperation};
 use super::file_identity::FileIdentity;
 use super::file_state::{FileState, settled_state};
+use super::filesystem_threads::FilesystemId;
 use super::source::Source;
 use crate::lock::lock;
 use crate::mem::writeback;
@@ -105,6 +106,12 @@ impl Target {
     #[must_use]
     pub fn partial_path(&self) -> PathBuf {
         self.partial.path()
+    }
+
+    /// The filesystem of the partial file.
+    #[must_use]
+    pub fn filesystem(&self) -> FilesystemId {
+        self.partial.filesystem
     }
 
     /// Whether this target created the partial file, so that there is nothing to resume.

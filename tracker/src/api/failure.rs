@@ -65,6 +65,9 @@ pub struct RequestFailure {
     pub fix: Option<String>,
 }
 
+/// Words in the message of a request for a file that a user has removed: the file was named right.
+pub const FILE_REMOVED_BY: &str = "was removed from the list by";
+
 impl RequestFailure {
     /// Makes a failure without a fix.
     #[must_use]

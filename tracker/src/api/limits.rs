@@ -16,6 +16,9 @@ pub const SKIP_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Deepest nesting of a request. Valid ones have 4 levels; a parser of deep ones could run out of stack.
 pub const DEPTH_MAX: u32 = 16;
 
+/// Most entries in one answer to a list command. Longer lists are asked for in pages.
+pub const LIST_MAX_ENTRIES: u32 = 10_000;
+
 /// Most pieces in one message: 32 GiB of file.
 pub const PIECES_PER_MESSAGE: usize = 65_536;
 

@@ -15,7 +15,9 @@ use super::any_json::JsonScalar;
 use super::failure::{FailureCode, RequestFailure};
 use super::fields::RequestFields;
 use super::limits::{PASSWORD_MAX_BYTES, REASON_MAX_BYTES, REQUEST_ID_MAX_BYTES, SESSION_MAX_BYTES};
-use super::request::{BadRequest, Command, DownloadView, GainedPieces, Password, PiecePage, Request};
+use super::request::{
+    BadRequest, Command, DownloadView, GainedPieces, ListPage, Password, PiecePage, Request,
+};
 use super::upload_part::UploadPart;
 use crate::state::command::Policy;
 use crate::state::id::{GroupFile, GroupId, UserId};
@@ -108,18 +110,26 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
         "logout" => Command::Logout,
         "create_group" => Command::CreateGroup { group: read_group(fields)?, policy: read_policy(fields)? },
         "join_group" => Command::JoinGroup { group: read_group(fields)? },
-        "list_requests" => Command::ListRequests { group: read_group(fields)? },
+        "list_requests" => Command::ListRequests {
+            group: read_group(fields)?,
+            page: read_page(fields, |name| {
+                UserId::new(name).map_err(|bad| RequestFailure::field("after", bad))
+            })?,
+        },
         "accept_request" => Command::AcceptRequest { group: read_group(fields)?, user: read_user(fields)? },
         "reject_request" => Command::RejectRequest { group: read_group(fields)?, user: read_user(fields)? },
         "remove_member" => Command::RemoveMember { group: read_group(fields)?, user: read_user(fields)? },
         "leave_group" => Command::LeaveGroup { group: read_group(fields)? },
-        "list_groups" => Command::ListGroups,
+        "list_groups" => Command::ListGroups {
+            page: read_page(fields, |name| {
+                GroupId::new(name).map_err(|bad| RequestFailure::field("after", bad))
+            })?,
+        },
         "upload_file" => read_upload(fields)?,
         "download_file" => read_download(fields)?,
         "list_files" => Command::ListFiles {
             group: read_group(fields)?,
-            after: fields.optional_text("after")?.map(|name| check_file_name("after", name)).transpose()?,
-            count: fields.optional_u32("count")?,
+            page: read_page(fields, |name| check_file_name("after", name))?,
         },
         "stop_share" => Command::StopShare { file: read_file(fields)?, content: read_content(fields)? },
         "remove_file" => Command::RemoveFile { file: read_file(fields)? },
@@ -140,6 +150,7 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
         },
         "report_peer" => read_report(fields)?,
         "ping" => Command::Ping,
+        "go_offline" => Command::GoOffline,
         "status" => Command::Status,
         "whoami" => Command::Whoami,
         "check_address" => Command::CheckAddress { peer_key: read_peer_key(fields)? },
@@ -155,6 +166,14 @@ fn read_command(fields: &mut RequestFields) -> Result<Command, RequestFailure> {
             ));
         }
     })
+}
+
+fn read_page<N>(
+    fields: &RequestFields,
+    read_name: impl FnOnce(&str) -> Result<N, RequestFailure>,
+) -> Result<ListPage<N>, RequestFailure> {
+    let after = fields.optional_text("after")?.map(read_name).transpose()?;
+    Ok(ListPage { after, count: fields.optional_u32("count")? })
 }
 
 fn read_user(fields: &RequestFields) -> Result<UserId, RequestFailure> {

@@ -178,6 +178,10 @@ fn any_range() -> impl Strategy<Value = PieceRange> {
         .prop_map(|(a, b)| PieceRange::new(PieceIndex(a.min(b)), PieceIndex(a.max(b))).unwrap())
 }
 
+fn any_page<N: std::fmt::Debug>(name: impl Strategy<Value = N>) -> impl Strategy<Value = ListPage<N>> {
+    (proptest::option::of(name), any::<Option<u32>>()).prop_map(|(after, count)| ListPage { after, count })
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let password = || "[ -~äö]{1,40}".prop_map(|text| Password::new(&text).unwrap());
     let user = || any_id().prop_map(|id| UserId::new(&id).unwrap());
@@ -201,7 +205,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         (group(), user()).prop_map(|(group, user)| Command::RejectRequest { group, user }),
         (group(), user()).prop_map(|(group, user)| Command::RemoveMember { group, user }),
         group().prop_map(|group| Command::JoinGroup { group }),
-        group().prop_map(|group| Command::ListRequests { group }),
+        (group(), any_page(user())).prop_map(|(group, page)| Command::ListRequests { group, page }),
+        any_page(group()).prop_map(|page| Command::ListGroups { page }),
         group().prop_map(|group| Command::LeaveGroup { group }),
         any_upload(),
         (any_named(), any::<bool>(), any::<u32>(), proptest::option::of(1..u32::MAX), any_key()).prop_map(
@@ -213,9 +218,8 @@ fn any_command() -> impl Strategy<Value = Command> {
                 peer_key,
             }
         ),
-        (any_file(), any::<bool>(), any::<Option<u32>>()).prop_map(|(file, from, count)| {
-            Command::ListFiles { group: file.group, after: from.then_some(file.name), count }
-        }),
+        (group(), any_page(any_file().prop_map(|file| file.name)))
+            .prop_map(|(group, page)| Command::ListFiles { group, page }),
         any_named().prop_map(|(file, content)| Command::StopShare { file, content }),
         any_file().prop_map(|file| Command::RemoveFile { file }),
         (any_named(), gained).prop_map(|((file, content), gained)| Command::UpdatePieces {
@@ -237,8 +241,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         (password(), password()).prop_map(|(old, new)| Command::ChangePassword { old, new }),
         proptest::sample::select(vec![
             Command::Logout,
-            Command::ListGroups,
             Command::Ping,
+            Command::GoOffline,
             Command::Status,
             Command::Whoami
         ]),

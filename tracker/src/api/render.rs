@@ -1,16 +1,16 @@
 //! Renders a [`Request`] as one line of JSON, and a [`Command`] as the same object without the envelope.
 
 use engine::proto::hex::HexDigits;
-use engine::proto::manifest::{FileProof, Manifest};
+use engine::proto::manifest::{FileName, FileProof, Manifest};
 use engine::proto::ticket::PeerKey;
 use engine::proto::units::Digest;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::hashes::{self, HashForm, HashList};
-use super::request::{Command, DownloadView, GainedPieces, PiecePage, Request};
+use super::request::{Command, DownloadView, GainedPieces, ListPage, PiecePage, Request};
 use crate::state::command::Policy;
-use crate::state::id::GroupFile;
+use crate::state::id::{GroupFile, GroupId, UserId};
 
 impl Request {
     /// The request as one line of JSON.
@@ -74,7 +74,9 @@ fn render_command(command: &Command) -> (&'static str, Value) {
             ("create_group", json!({"group_id": group, "policy": policy}))
         }
         Command::JoinGroup { group } => ("join_group", json!({"group_id": group})),
-        Command::ListRequests { group } => ("list_requests", json!({"group_id": group})),
+        Command::ListRequests { group, page } => {
+            ("list_requests", with_page(json!({"group_id": group}), page, UserId::as_str))
+        }
         Command::AcceptRequest { group, user } => {
             ("accept_request", json!({"group_id": group, "user_id": user}))
         }
@@ -85,7 +87,7 @@ fn render_command(command: &Command) -> (&'static str, Value) {
             ("remove_member", json!({"group_id": group, "user_id": user}))
         }
         Command::LeaveGroup { group } => ("leave_group", json!({"group_id": group})),
-        Command::ListGroups => ("list_groups", json!({})),
+        Command::ListGroups { page } => ("list_groups", with_page(json!({}), page, GroupId::as_str)),
         Command::UploadFile { group, manifest, peer_key } => {
             let mut args = json!({"group_id": group, "file_name": manifest.name().as_str()});
             if manifest.is_length_known() {
@@ -98,17 +100,11 @@ fn render_command(command: &Command) -> (&'static str, Value) {
             part.write_args(&mut args);
             ("upload_file", with_key(args, *peer_key))
         }
-        Command::ListFiles { group, after, count } => {
-            let mut args = json!({"group_id": group});
-            if let Some(after) = after {
-                args["after"] = after.as_str().into();
-            }
-            if let Some(count) = count {
-                args["count"] = (*count).into();
-            }
-            ("list_files", args)
+        Command::ListFiles { group, page } => {
+            ("list_files", with_page(json!({"group_id": group}), page, FileName::as_str))
         }
         Command::Ping => ("ping", json!({})),
+        Command::GoOffline => ("go_offline", json!({})),
         Command::Status => ("status", json!({})),
         Command::Whoami => ("whoami", json!({})),
         Command::CheckAddress { peer_key } => ("check_address", with_key(json!({}), *peer_key)),
@@ -173,6 +169,16 @@ fn download_args(file: &GroupFile, view: DownloadView, part: PiecePage) -> Value
 fn with_content(mut args: Value, content: Option<Digest>) -> Value {
     if let Some(content) = content {
         args["fileSha"] = content.to_string().into();
+    }
+    args
+}
+
+fn with_page<N>(mut args: Value, page: &ListPage<N>, name: impl Fn(&N) -> &str) -> Value {
+    if let Some(after) = &page.after {
+        args["after"] = name(after).into();
+    }
+    if let Some(count) = page.count {
+        args["count"] = count.into();
     }
     args
 }

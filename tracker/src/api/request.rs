@@ -82,6 +82,23 @@ pub enum DownloadView {
     Compact,
 }
 
+/// Which part of a list is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPage<N> {
+    /// Only entries behind this one, in the order of names.
+    pub after: Option<N>,
+    /// Most entries; `None` asks for all, which a long list refuses.
+    pub count: Option<u32>,
+}
+
+impl<N> ListPage<N> {
+    /// The whole list.
+    #[must_use]
+    pub fn whole() -> ListPage<N> {
+        ListPage { after: None, count: None }
+    }
+}
+
 /// Pieces that a leecher has gained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GainedPieces {
@@ -117,6 +134,7 @@ pub enum Command {
     },
     ListRequests {
         group: GroupId,
+        page: ListPage<UserId>,
     },
     AcceptRequest {
         group: GroupId,
@@ -133,7 +151,9 @@ pub enum Command {
     LeaveGroup {
         group: GroupId,
     },
-    ListGroups,
+    ListGroups {
+        page: ListPage<GroupId>,
+    },
     UploadFile {
         group: GroupId,
         manifest: Box<Manifest>,
@@ -153,8 +173,7 @@ pub enum Command {
     },
     ListFiles {
         group: GroupId,
-        after: Option<FileName>,
-        count: Option<u32>,
+        page: ListPage<FileName>,
     },
     StopShare {
         file: GroupFile,
@@ -180,6 +199,7 @@ pub enum Command {
         reason: String,
     },
     Ping,
+    GoOffline,
     Status,
     Whoami,
     CheckAddress {

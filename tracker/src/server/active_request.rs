@@ -24,7 +24,7 @@ pub(super) struct ActiveRequest {
 
 /// What a request waits for, with what it needs to go on then.
 pub(super) enum RequestStage {
-    /// Room for its answer; for a list request, the turn of its first page.
+    /// Room for its answer.
     AwaitingRoom(Box<Request>),
     /// The turn of the next page of its list.
     AwaitingListTurn(Continuation<()>),
@@ -58,10 +58,5 @@ impl ActiveRequest {
     /// Ends the wait, and gives what the request needs to go on.
     pub(super) fn take_stage(&mut self) -> RequestStage {
         std::mem::replace(&mut self.stage, RequestStage::Running)
-    }
-
-    /// Whether some pages of its list are built.
-    pub(super) fn is_listing(&self) -> bool {
-        matches!(self.stage, RequestStage::AwaitingListTurn(_))
     }
 }

@@ -6,9 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::limits::{
-    ANONYMOUS_MAX_BYTES, ANSWERS_MAX_BYTES, INPUT_MAX_BYTES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS,
-};
+use super::limits::{ANONYMOUS_MAX_BYTES, ANSWERS_MAX_BYTES, INPUT_MAX_BYTES};
 use super::slots::ConnectionToken;
 use super::timers::TimerQueue;
 
@@ -30,9 +28,10 @@ pub(super) struct RequestAdmission {
     anonymous_bytes: usize,
     /// Requests that wait for room for their answer, oldest first.
     parked: VecDeque<ConnectionToken>,
-    /// List requests, each waiting for its next page. One page is built per round of the loop.
+    /// Requests for lists of which some pages are built, each with room for all of its answer. One page is built per
+    /// round of the loop.
     lists: VecDeque<ConnectionToken>,
-    /// An answer or a list page did not fit in this round.
+    /// An answer did not fit in this round.
     has_shortage: bool,
     /// Logged-in clients whose large request waits for input memory.
     starved: BTreeSet<ConnectionToken>,
@@ -125,34 +124,14 @@ impl RequestAdmission {
         fits
     }
 
-    /// Queues a list request for its first page.
+    /// Queues a list for its next page.
     pub(super) fn queue_list(&mut self, token: ConnectionToken) {
         self.lists.push_back(token);
     }
 
-    /// Queues a list of which some pages are built. While the budget is full it goes first, so that it is
-    /// completed before another one is started.
-    pub(super) fn requeue_list(&mut self, token: ConnectionToken) {
-        if self.fits(0) {
-            self.lists.push_back(token);
-        } else {
-            self.lists.push_front(token);
-        }
-    }
-
-    /// Takes out the list whose next page is to be built. Without room for a page only a list that
-    /// `is_started` continues, so that one list always completes.
-    pub(super) fn next_list(
-        &mut self,
-        is_started: impl Fn(ConnectionToken) -> bool,
-    ) -> Option<ConnectionToken> {
-        if self.lists.is_empty() {
-            return None;
-        }
-        let fits = self.fits(LIST_PAGE_ROWS * LIST_ENTRY_BYTES);
-        self.has_shortage |= !fits;
-        let index = if fits { 0 } else { self.lists.iter().position(|token| is_started(*token))? };
-        self.lists.remove(index)
+    /// Takes out the list whose next page is to be built.
+    pub(super) fn next_list(&mut self) -> Option<ConnectionToken> {
+        self.lists.pop_front()
     }
 
     /// Whether only small requests are read from this client, if it is logged in.
@@ -266,20 +245,6 @@ mod tests {
         assert!(admission.fits(usize::MAX));
         add(&mut admission, held(false, 0, ANSWERS_MAX_BYTES / 2 + 1));
         assert!(!admission.fits(usize::MAX));
-    }
-
-    #[test]
-    fn without_room_only_a_started_list_continues() {
-        let mut admission = RequestAdmission::new();
-        let [new, started] = tokens();
-        admission.queue_list(new);
-        add(&mut admission, held(false, 0, ANSWERS_MAX_BYTES));
-        assert_eq!(admission.next_list(|_| false), None);
-        assert!(admission.is_crowded(), "the page that did not fit counts");
-        admission.requeue_list(started);
-        assert_eq!(admission.next_list(|token| token == started), Some(started));
-        admission.start_round();
-        assert!(!admission.is_crowded());
     }
 
     #[test]

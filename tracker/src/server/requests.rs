@@ -120,20 +120,12 @@ impl RequestPipeline {
 
     /// Builds the next page of one list.
     pub(super) fn build_list_page(&mut self, connections: &mut Connections, now: ClockReading) {
-        let Connections { slots, admission, .. } = connections;
-        let is_started = |token| {
-            let request = slots.get(token).and_then(|connection| connection.request.as_ref());
-            request.is_some_and(ActiveRequest::is_listing)
+        let Some(token) = connections.admission.next_list() else { return };
+        let Some(RequestStage::AwaitingListTurn(next)) = connections.take_stage(token) else {
+            unreachable!("a queued list waits for its turn")
         };
-        let Some(token) = admission.next_list(is_started) else { return };
-        match connections.take_stage(token) {
-            Some(RequestStage::AwaitingRoom(request)) => self.run(connections, token, now).begin(*request, 0),
-            Some(RequestStage::AwaitingListTurn(next)) => {
-                self.run(connections, token, now).resume(next, ());
-                connections.settle(token, now);
-            }
-            Some(_) | None => {}
-        }
+        self.run(connections, token, now).resume(next, ());
+        connections.settle(token, now);
         self.take_decisions(connections, now);
         connections.ready.insert(token);
     }
@@ -233,10 +225,6 @@ impl RequestRun<'_> {
         };
         active.request_id.clone_from(&request.request_id);
         match self.pipeline.service.answer_room(&connection.caller, &request, self.now) {
-            AnswerRoom::List => {
-                active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
-                self.connections.admission.queue_list(self.token);
-            }
             AnswerRoom::Bytes(bytes) if !self.connections.admission.can_start(bytes) => {
                 active.wait_for(RequestStage::AwaitingRoom(Box::new(request)));
                 self.connections.admission.park(self.token);
@@ -291,10 +279,9 @@ impl RequestRun<'_> {
                 let (request_id, epoch) = (active.request_id.take(), service.epoch());
                 self.submit_body(BodyJob::Build(Box::new(AnswerDraft { request_id, epoch, build })));
             }
-            Ok(RequestStep::ContinueList(bytes, next)) => {
-                active.reserved_bytes = bytes;
+            Ok(RequestStep::ContinueList(next)) => {
                 active.wait_for(RequestStage::AwaitingListTurn(next));
-                self.connections.admission.requeue_list(token);
+                self.connections.admission.queue_list(token);
             }
             Ok(RequestStep::Password(class, job, next)) => self.queue_password(class, job, next),
             Ok(RequestStep::CheckAddress(job, next)) => {

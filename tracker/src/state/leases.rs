@@ -111,6 +111,12 @@ impl LeaseTable {
         lease.renew(now_ms);
     }
 
+    /// Makes a session offline: its node ends. The next ping, or a connection that is bound later, makes it online again.
+    pub fn end_lease(&mut self, session: SessionId, now_ms: u64) {
+        let lease = self.sessions.entry(session).or_default();
+        *lease = SessionLease { last_seen_ms: now_ms, ..SessionLease::default() };
+    }
+
     /// How certainly a session is online; `None` when it is offline.
     #[must_use]
     pub fn presence(&self, session: SessionId, now_ms: u64) -> Option<PeerPresence> {

@@ -13,7 +13,7 @@ use super::recorded::RecordedDownload;
 use super::running::DownloadRun;
 use super::table::DownloadTable;
 use crate::exit::{ClientFault, ExitCause};
-use crate::ipc::rows::{TransferRow, TransferState};
+use crate::ipc::rows::TransferRow;
 use crate::limits;
 use crate::node::core::{NodeCore, quote_key};
 use crate::node::locks::DownloadLock;
@@ -34,7 +34,7 @@ pub(in crate::node) enum DownloadControl {
 impl DownloadControl {
     fn ended_fault(self, key: &GroupFile) -> ClientFault {
         ClientFault::new(ExitCause::Other, format!("{key} has ended and cannot be {}", self.participle()))
-            .fix("`show_downloads` shows how; `download_file` starts a failed one again; `stop_share` ends the sharing of a complete file")
+            .fix("`show_downloads` shows how; `resume` starts a failed one again; `stop_share` ends the sharing of a complete file")
     }
 
     fn unrecorded_fault(self, key: &GroupFile, fault: ClientFault) -> ClientFault {
@@ -77,6 +77,9 @@ pub(super) fn control_download(
     // The lock aborts a comparison, and excludes a thread that is about to resume or restart the download.
     let mut scope = core.locks.scope();
     let download_lock = scope.preempt_download(key)?;
+    if control != DownloadControl::Pause {
+        table.put_failed_on_record(&download_lock);
+    }
     match (table.find_run(key), table.find_recorded(key)) {
         (Some(run), _) => control_running(core, table, &run, control),
         (None, Some(recorded)) => control_recorded(shares, table, &download_lock, recorded, control),
@@ -121,14 +124,8 @@ fn control_running(
     control: DownloadControl,
 ) -> Result<&'static str, ClientFault> {
     let key = &run.key;
-    match (run.row().state, control) {
-        (TransferState::Failed, DownloadControl::Cancel) => {
-            table.remove_run(run);
-            run.delete_record(core)?;
-            return Ok("had failed and is removed from the list");
-        }
-        (state, _) if state.is_end() => return Err(control.ended_fault(key)),
-        _ => {}
+    if run.has_ended() {
+        return Err(control.ended_fault(key));
     }
     match control {
         DownloadControl::Pause => {
@@ -139,10 +136,7 @@ fn control_running(
         }
         DownloadControl::Resume => {
             require_own_user(core, key, &run.user)?;
-            run.resume();
-            run.retry();
-            run.update_record(core, |record| record.paused = false)
-                .map_err(|fault| control.unrecorded_fault(key, fault))?;
+            run.resume(core).map_err(|fault| control.unrecorded_fault(key, fault))?;
             Ok("continues")
         }
         DownloadControl::Cancel => cancel_running(core, table, run),
@@ -199,7 +193,10 @@ fn control_recorded(
                 shares::report_stopped(core, user, key, Some(recorded.record.content));
             }
             recorded.remove_partial_file()?;
-            return Ok("is cancelled, and its partial file removed");
+            return Ok(match recorded.record.failed {
+                Some(_) => "had failed; it is removed from the list, with its partial file",
+                None => "is cancelled, and its partial file removed",
+            });
         }
     }
     let written = core.records.write_download(&recorded.id, &recorded.record);

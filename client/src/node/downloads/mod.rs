@@ -35,7 +35,7 @@ use tracker::api::GroupFile;
 
 pub(super) use compare::DownloadRequest;
 pub(super) use control::DownloadControl;
-pub(super) use recorded::is_destination_occupied;
+pub(super) use recorded::occupied_filesystem;
 pub(super) use running::{DownloadRun, follow_download};
 
 use compare::{CompareOutcome, CompareProgress, aborted_fault, continue_while};
@@ -116,7 +116,7 @@ impl Downloads {
     }
 
     /// Starts a download. If the same file is already being downloaded to the same destination, returns that
-    /// run, which tries at once, for any cause of waiting.
+    /// run, which goes on if it was paused, and tries at once, for any cause of waiting.
     ///
     /// # Errors
     /// The tracker's refusal. Exit code 6 for a file at the destination that differs. A storage fault. If the
@@ -129,7 +129,9 @@ impl Downloads {
         let core = self.core();
         let user = core.trackers.require_user()?;
         if let Some(run) = matching::matching_run(&self.table, request, &user)? {
-            run.retry();
+            if let Err(fault) = run.resume(core) {
+                core.notices.post(&fault.message);
+            }
             return Ok(StartOutcome::Running(run));
         }
         let file = request.key.name.to_string();
@@ -449,7 +451,7 @@ impl Downloads {
     /// since that may take hours. Returns what the download does now, in words.
     fn resume_at_command(&self, key: &GroupFile) -> Result<String, ClientFault> {
         let core = self.core();
-        let is_vacant = |recorded: &RecordedDownload| !is_destination_occupied(&recorded.record);
+        let is_vacant = |recorded: &RecordedDownload| occupied_filesystem(&recorded.record).is_none();
         if self.resumes_recorded()
             && let Some(user) = core.trackers.user()
             && self.table.find_recorded(key).is_some_and(|recorded| is_vacant(&recorded))
@@ -476,7 +478,9 @@ impl Downloads {
 
     /// The rows of all downloads. `user` is the logged-in user.
     pub(super) fn rows(&self, user: Option<&str>) -> Vec<TransferRow> {
-        self.table.rows(NodeSituation { user, resumes_recorded: self.resumes_recorded() })
+        let trouble = self.core().trackers.status().trouble;
+        let (resumes_recorded, tracker_trouble) = (self.resumes_recorded(), trouble.as_deref());
+        self.table.rows(NodeSituation { user, resumes_recorded, tracker_trouble })
     }
 
     /// The files of a user's runs in this process, including runs that have ended.

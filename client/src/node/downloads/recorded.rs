@@ -1,6 +1,10 @@
 //! A download that is on record but not running: it waits for a tracker, a disk or its user, or it has failed.
 
+use std::os::unix::fs::MetadataExt;
+
 use engine::storage::destination::{Destination, DestinationEntry, partial_name};
+use engine::storage::error::{StorageError, StorageErrorKind};
+use engine::storage::filesystem_threads::FilesystemId;
 use engine::storage::resume::remove_orphaned_record;
 use rustix::fs::{FlockOperation, flock};
 
@@ -41,7 +45,7 @@ impl RecordedWait {
 
     /// The wait of a download whose destination's filesystem does not answer.
     pub(super) fn for_no_answer(record: &DownloadRecord) -> RecordedWait {
-        let message = format!("the filesystem of {} does not answer", record.destination.display());
+        let message = format!("the filesystem of {} does not answer", show_path(&record.destination));
         let fix = format!("check that disk or server, or `cancel {}`", quote_key(&record.key));
         RecordedWait {
             waits_for: WaitCause::Disk,
@@ -66,12 +70,14 @@ pub(super) struct NodeSituation<'a> {
     pub(super) user: Option<&'a str>,
     /// Whether this node resumes recorded downloads. One that ends with its command does not.
     pub(super) resumes_recorded: bool,
+    /// Why no tracker can be asked, if none can.
+    pub(super) tracker_trouble: Option<&'a str>,
 }
 
-/// Reads the downloads on record. If two records have the same key, the newer is kept and the older removed.
+/// Reads the downloads on record. If two records have the same key, the one written last is kept and the other removed.
 pub(super) fn load_downloads(records: &RecordStore) -> Vec<RecordedDownload> {
     let mut downloads: Vec<RecordedDownload> = Vec::new();
-    // The records come in order of age, oldest first.
+    // The records come in the order in which they were written.
     for (id, record) in records.read_downloads() {
         let record = undo_replacement(records, &id, record);
         let download = RecordedDownload { id, record, wait: None };
@@ -139,7 +145,11 @@ impl RecordedDownload {
     /// A storage fault. Exit code 10 when another process is writing the file.
     pub(super) fn remove_partial_file(&self) -> Result<(), ClientFault> {
         let record = &self.record;
-        let target = Destination::resolve(&record.destination, &record.key.name)?;
+        let target = match Destination::resolve(&record.destination, &record.key.name) {
+            // With its directory the partial file is gone, too.
+            Err(StorageError { kind: StorageErrorKind::Missing, .. }) => return Ok(()),
+            target => target?,
+        };
         let group = record.key.group.as_str();
         let partial = target.path().with_file_name(partial_name(target.name(), group, record.content));
         match std::fs::File::open(&partial) {
@@ -158,17 +168,18 @@ impl RecordedDownload {
     }
 }
 
-/// Whether there is a file at the destination, which is compared before the download is resumed.
-pub(in crate::node) fn is_destination_occupied(record: &DownloadRecord) -> bool {
-    let existing =
-        Destination::resolve(&record.destination, &record.key.name).and_then(|place| place.existing_entry());
-    matches!(existing, Ok(DestinationEntry::File { .. }))
+/// The filesystem of the file at the destination, which is compared before the download is resumed. `None` if there is none.
+pub(in crate::node) fn occupied_filesystem(record: &DownloadRecord) -> Option<FilesystemId> {
+    let place = Destination::resolve(&record.destination, &record.key.name).ok()?;
+    let is_occupied = matches!(place.existing_entry(), Ok(DestinationEntry::File { .. }));
+    let metadata = std::fs::symlink_metadata(place.path()).ok().filter(|_| is_occupied)?;
+    Some(FilesystemId::of_device(metadata.dev()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use engine::proto::units::Digest;
 
@@ -176,7 +187,7 @@ mod tests {
     use crate::node::disk::records::tests::sample_file;
 
     #[test]
-    fn of_two_records_with_one_key_the_newer_counts_and_the_other_is_removed() {
+    fn of_two_records_with_one_key_the_one_written_last_counts_and_the_other_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let records = RecordStore::in_state_dir(dir.path());
         let record = DownloadRecord {
@@ -192,8 +203,10 @@ mod tests {
         };
         let (first, second) = (RecordId::new().unwrap(), RecordId::new().unwrap());
         records.write_download(&first, &record).unwrap();
+        let later = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
         for entry in fs::read_dir(dir.path().join("downloads")).unwrap() {
-            File::open(entry.unwrap().path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            // This machine's clock was set back since.
+            File::open(entry.unwrap().path()).unwrap().set_modified(later).unwrap();
         }
         records.write_download(&second, &DownloadRecord { failed: None, ..record.clone() }).unwrap();
         let downloads = load_downloads(&records);

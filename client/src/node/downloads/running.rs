@@ -128,20 +128,23 @@ impl DownloadRun {
         self.download.pause();
     }
 
-    /// Resumes the download.
-    pub(super) fn resume(&self) {
-        let mut pause = lock(&self.pause);
-        *pause = PauseState::NotPaused;
-        self.download.resume();
-    }
-
-    /// Tries at once what the download waits for: calls its peers, and asks the trackers for others.
-    pub(super) fn retry(&self) {
+    /// Resumes the download at its user's command, and tries at once what it waits for: calls its peers, and
+    /// asks the trackers for others.
+    ///
+    /// # Errors
+    /// The record cannot be written. The download goes on nevertheless.
+    pub(super) fn resume(&self, core: &NodeCore) -> Result<(), ClientFault> {
+        let was_paused = {
+            let mut pause = lock(&self.pause);
+            self.download.resume();
+            std::mem::replace(&mut *pause, PauseState::NotPaused) == PauseState::ByUser
+        };
         self.is_retry_wanted.store(true, Ordering::SeqCst);
         self.download.retry();
+        if was_paused { self.update_record(core, |record| record.paused = false) } else { Ok(()) }
     }
 
-    /// Whether [`DownloadRun::retry`] was called since the last call of this.
+    /// Whether [`DownloadRun::resume`] was called since the last call of this.
     pub(super) fn take_retry(&self) -> bool {
         self.is_retry_wanted.swap(false, Ordering::SeqCst)
     }
@@ -252,7 +255,10 @@ pub(in crate::node) fn follow_download(
                     ClientFault::new(ExitCause::Other, message).fix("give the command again to begin anew")
                 );
             }
-            _ => events.send_progress(|| NodeEvent::Transfer(run.row_at(&progress)))?,
+            _ => events.send_progress(|| {
+                let trouble = core.trackers.status().trouble;
+                NodeEvent::Transfer(rows::wait_for_tracker(run.row_at(&progress), trouble.as_deref()))
+            })?,
         }
         if core.shutdown.is_set() {
             let message = "the node is shutting down; the downloaded part stays beside the destination";

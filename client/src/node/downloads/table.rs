@@ -6,7 +6,7 @@
 //!      │ start                      ▼
 //!      └─────────► Running ◄──start── Replacing ◄──replace── Recorded, or Running that has failed
 //!                     ▲                  │ restore: back
-//!                     └──start── Recorded
+//!                     └──start── Recorded ◄──put_failed_on_record── Running that has failed
 //! ```
 //!
 //! Always true: a file has at most one download. A thread that changes a download holds its lock
@@ -24,8 +24,10 @@ use super::compare::CompareProgress;
 use super::recorded::{NodeSituation, RecordedDownload};
 use super::running::DownloadRun;
 use crate::ipc::rows::TransferRow;
+use crate::limits;
 use crate::node::disk::records::{DownloadRecord, RecordId};
 use crate::node::locks::DownloadLock;
+use crate::node::rows;
 
 /// The state of a download in this process.
 #[derive(Clone)]
@@ -86,7 +88,7 @@ impl DownloadState {
             DownloadState::Comparing { progress, .. } => progress.row(),
             DownloadState::Recorded(recorded) => recorded.row(situation),
             DownloadState::Replacing { before, .. } => before.row(situation),
-            DownloadState::Running(run) => run.row(),
+            DownloadState::Running(run) => rows::wait_for_tracker(run.row(), situation.tracker_trouble),
         }
     }
 
@@ -115,6 +117,21 @@ impl DownloadState {
 struct TableSlot {
     key: GroupFile,
     state: DownloadState,
+}
+
+/// Removes the oldest runs that are complete, until `COMPLETE_DOWNLOADS_MAX` are left. They are shares by now.
+fn drop_oldest_ended(slots: &mut Vec<TableSlot>) {
+    let is_complete = |slot: &TableSlot| {
+        matches!(&slot.state, DownloadState::Running(run)
+            if matches!(run.download.progress().phase, DownloadPhase::Durable))
+    };
+    let complete = slots.iter().filter(|slot| is_complete(slot)).count();
+    let mut excess = complete.saturating_sub(limits::COMPLETE_DOWNLOADS_MAX);
+    slots.retain(|slot| {
+        let is_dropped = excess > 0 && is_complete(slot);
+        excess -= usize::from(is_dropped);
+        !is_dropped
+    });
 }
 
 /// The downloads of one node, in the order in which they were read from disk or begun.
@@ -211,6 +228,19 @@ impl DownloadTable {
             );
         }
         slots.push(TableSlot { key: run.key.clone(), state: DownloadState::Running(run) });
+        drop_oldest_ended(&mut slots);
+    }
+
+    /// Changes the state of a run that has failed to `Recorded`, for a command that resumes or cancels it. Does
+    /// nothing in another state.
+    pub(super) fn put_failed_on_record(&self, download_lock: &DownloadLock<'_>) {
+        let mut slots = lock(&self.slots);
+        let Some(slot) = slots.iter_mut().find(|slot| slot.key == *download_lock.key()) else { return };
+        if let DownloadState::Running(run) = &slot.state
+            && let Some(record) = run.take_failed_record()
+        {
+            slot.state = DownloadState::Recorded(RecordedDownload { id: run.id.clone(), record, wait: None });
+        }
     }
 
     /// Changes a download that is on record but not running.
@@ -338,7 +368,7 @@ mod tests {
     }
 
     fn states(table: &DownloadTable) -> Vec<(String, TransferState)> {
-        let situation = NodeSituation { user: Some("u"), resumes_recorded: true };
+        let situation = NodeSituation { user: Some("u"), resumes_recorded: true, tracker_trouble: None };
         table.rows(situation).into_iter().map(|row| (row.group, row.state)).collect()
     }
 

@@ -10,7 +10,8 @@ use tracker::api::answers::{
     FilesAnswer, GroupsAnswer, JoinAnswer, PeerEntry, PeersAnswer, RequestsAnswer, WhoamiAnswer,
 };
 use tracker::api::failure::FailureCode;
-use tracker::api::request::{Command, Password};
+use tracker::api::limits::LIST_MAX_ENTRIES;
+use tracker::api::request::{Command, ListPage, Password};
 use tracker::api::{GroupFile, GroupId, Policy, UserId};
 
 use crate::exit::{ClientFault, ExitCause};
@@ -80,8 +81,8 @@ impl RequestHandler {
             Command::Whoami => self.whoami(),
             Command::JoinGroup { group } => self.join_group(&group),
             Command::LeaveGroup { group } => self.leave_group(&group),
-            Command::ListGroups => self.list_groups(),
-            Command::ListRequests { group } => self.list_requests(&group),
+            Command::ListGroups { .. } => self.list_groups(),
+            Command::ListRequests { group, .. } => self.list_requests(&group),
             Command::ListFiles { group, .. } => self.list_files(&group),
             Command::RemoveFile { file } => self.remove_file(&file),
             Command::GetPeers { file, .. } => self.get_peers(&file),
@@ -98,6 +99,17 @@ impl RequestHandler {
 
     fn request<T: DeserializeOwned>(&self, command: Command) -> Result<(T, String), ClientFault> {
         self.core.trackers.request(command, RequestUrgency::Immediate)
+    }
+
+    /// All entries of a list of the trackers.
+    fn list_all<A: DeserializeOwned, E, N: Ord>(
+        &self,
+        command: impl Fn(ListPage<N>) -> Command,
+        entries: impl Fn(A) -> Vec<E>,
+        name: impl Fn(&E) -> N,
+    ) -> Result<Vec<E>, ClientFault> {
+        let fetch = |page| self.request::<A>(command(page)).map(|(answer, _)| entries(answer));
+        fetch_pages(LIST_MAX_ENTRIES, fetch, name)
     }
 
     /// Sends a command whose only answer is a message.
@@ -190,9 +202,13 @@ impl RequestHandler {
     }
 
     fn list_groups(&self) -> Result<NodeAnswer, ClientFault> {
-        let (answer, _) = self.request::<GroupsAnswer>(Command::ListGroups)?;
+        let listed = self.list_all(
+            |page| Command::ListGroups { page },
+            |answer: GroupsAnswer| answer.groups,
+            |entry| entry.group_id.clone(),
+        )?;
         let user = self.core.trackers.user();
-        let groups = answer.groups.into_iter().map(|entry| GroupListRow {
+        let groups = listed.into_iter().map(|entry| GroupListRow {
             group: entry.group_id.to_string(),
             owned: user.as_deref() == Some(entry.owner.as_str()),
             owner: entry.owner.to_string(),
@@ -207,9 +223,14 @@ impl RequestHandler {
     }
 
     fn list_requests(&self, group: &GroupId) -> Result<NodeAnswer, ClientFault> {
-        let command = Command::ListRequests { group: group.clone() };
-        let (answer, _) = self.request::<RequestsAnswer>(command).map_err(advise_owner)?;
-        let users = answer.pending_list.iter().map(ToString::to_string).collect();
+        let listed = self
+            .list_all(
+                |page| Command::ListRequests { group: group.clone(), page },
+                |answer: RequestsAnswer| answer.pending_list,
+                UserId::clone,
+            )
+            .map_err(advise_owner)?;
+        let users = listed.iter().map(ToString::to_string).collect();
         Ok(NodeAnswer::Requests { group: group.to_string(), users })
     }
 
@@ -223,9 +244,12 @@ impl RequestHandler {
     }
 
     fn list_files(&self, group: &GroupId) -> Result<NodeAnswer, ClientFault> {
-        let command = Command::ListFiles { group: group.clone(), after: None, count: None };
-        let (answer, _) = self.request::<FilesAnswer>(command)?;
-        let files = answer.files.into_iter().map(|entry| FileListRow {
+        let listed = self.list_all(
+            |page| Command::ListFiles { group: group.clone(), page },
+            |answer: FilesAnswer| answer.files,
+            |entry| entry.file_name.clone(),
+        )?;
+        let files = listed.into_iter().map(|entry| FileListRow {
             file: entry.file_name.to_string(),
             size_bytes: entry.file_size,
             sha1: (!entry.pieces_only).then(|| entry.file_sha.to_string()),
@@ -290,7 +314,8 @@ impl RequestHandler {
             hash: engine.as_ref().map(|engine| engine.hash_name().to_owned()),
             user: self.core.trackers.user(),
             tracker: tracker_status.tracker,
-            reachability: lock(&self.core.reachability).clone(),
+            // What a tracker found earlier says nothing about now.
+            reachability: lock(&self.core.reachability).clone().filter(|_| tracker_status.trouble.is_none()),
             waits_for: self.waits_for(),
             shares: self.share_rows(engine.as_ref()),
             waiting_shares: self.waiting_shares(),
@@ -330,7 +355,9 @@ impl RequestHandler {
 
     /// What the node waits for, in words.
     pub(crate) fn waits_for(&self) -> Vec<String> {
-        let login = self.core.trackers.user().is_none().then(|| "a login (`client login USER`)".to_owned());
+        let login = self.core.trackers.user().is_none().then(|| {
+            "a login (`client login USER`, or `client create_user USER` for a new account)".to_owned()
+        });
         let trouble = self.core.trackers.status().trouble.map(|why| format!("a tracker ({why})"));
         let trackers = trouble.or_else(|| {
             self.core.trackers.find_trackers().err().map(|fault| format!("the trackers' addresses ({fault})"))
@@ -339,10 +366,51 @@ impl RequestHandler {
     }
 }
 
+/// Fetches a list in pages of `count` entries.
+fn fetch_pages<E, N: Ord>(
+    count: u32,
+    mut fetch: impl FnMut(ListPage<N>) -> Result<Vec<E>, ClientFault>,
+    name: impl Fn(&E) -> N,
+) -> Result<Vec<E>, ClientFault> {
+    let mut listed: Vec<E> = Vec::new();
+    loop {
+        let after = listed.last().map(&name);
+        let page = fetch(ListPage { after: listed.last().map(&name), count: Some(count) })?;
+        if page.first().map(&name).zip(after).is_some_and(|(first, after)| first <= after) {
+            let message = "the tracker's list does not go on behind the last entry";
+            return Err(ClientFault::new(ExitCause::Protocol, message));
+        }
+        let is_last = page.len() < count as usize;
+        listed.extend(page);
+        if is_last {
+            return Ok(listed);
+        }
+    }
+}
+
 /// For a command of a group's owner, advises to ask the owner. Joining the group, the tracker's advice, would not help.
 fn advise_owner(fault: ClientFault) -> ClientFault {
     match fault.exit {
         ExitCause::NotAllowed => fault.fix("ask the group's owner: `list_groups --json` shows who that is"),
         _ => fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_fetched_in_pages_and_a_tracker_that_repeats_one_is_left() {
+        let all: Vec<u32> = (0..7).collect();
+        for count in 1..9 {
+            let fetch = |page: ListPage<u32>| {
+                let rest = all.iter().copied().filter(|entry| page.after.is_none_or(|after| *entry > after));
+                Ok(rest.take(page.count.unwrap() as usize).collect())
+            };
+            assert_eq!(fetch_pages(count, fetch, |entry| *entry).unwrap(), all);
+        }
+        let repeat = |_| Ok(vec![1, 2]);
+        assert_eq!(fetch_pages(2, repeat, |entry: &u32| *entry).unwrap_err().exit, ExitCause::Protocol);
     }
 }

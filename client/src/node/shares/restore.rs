@@ -14,13 +14,12 @@ use engine::proto::manifest::Manifest;
 use engine::storage::error::{StorageError, StorageErrorKind};
 use serde::de::IgnoredAny;
 use tracker::api::GroupFile;
-use tracker::api::failure::FailureCode;
 use tracker::api::request::{Command, GainedPieces};
 
 use super::listing;
 use super::share::{LocalShare, ShareState, Shares};
-use super::stop::{remove_share, report_stopped, unserve_file, unserve_unless_active_user, withdraw_share};
-use crate::exit::ClientFault;
+use super::stop::{remove_share, report_stopped, unserve_share, unserve_unless_active_user, withdraw_share};
+use crate::exit::{ClientFault, ExitCause};
 use crate::node::core::{quote_key, to_engine_key, to_tracker_key};
 use crate::node::disk::records::{ManifestUnavailable, SharedFile};
 use crate::node::retry_policy::{PendingWork, pending_after, pending_after_listing};
@@ -117,7 +116,7 @@ fn serve_share(
         Err(ServeFailure::SetAside(problem)) => {
             core.notices.post(&problem);
             shares.table.remove(&share.id);
-            unserve_file(core, key);
+            unserve_share(core, &share.file);
             report_stopped(core, user, key, Some(share.file.content));
             return None;
         }
@@ -173,8 +172,8 @@ fn announce_share(shares: &Shares, share: &LocalShare) -> PendingWork {
             PendingWork::Nothing
         }
         Err(fault) => pending_after(&fault).unwrap_or_else(|| {
-            unserve_file(core, key);
-            mark_refused(shares, share, advise_holder(key, fault));
+            unserve_share(core, &share.file);
+            mark_refused(shares, share, fault);
             PendingWork::Nothing
         }),
     }
@@ -202,17 +201,6 @@ pub(in crate::node) fn record_new_fingerprints(shares: &Shares) {
         {
             core.notices.post(&fault.message);
         }
-    }
-}
-
-/// Adds what the holder of a file can do whose listed share the trackers have ended.
-fn advise_holder(key: &GroupFile, fault: ClientFault) -> ClientFault {
-    match fault.refusal_code {
-        Some(FailureCode::NotFound) => ClientFault { fix: None, ..fault },
-        Some(FailureCode::OtherContent) => {
-            fault.fix(format!("upload it under another name, or `remove_file {}` first", quote_key(key)))
-        }
-        _ => fault,
     }
 }
 
@@ -254,7 +242,7 @@ fn finish_stop(shares: &Shares, share: &LocalShare) -> PendingWork {
         return PendingWork::Nothing;
     }
     let core = &shares.core;
-    unserve_file(core, &share.file.key);
+    unserve_share(core, &share.file);
     if let Some(kept) = shares.table.update(&share.id, ShareState::mark_change_reported)
         && let Err(fault) = core.records.write_share(&kept.id, &kept.to_record())
     {
@@ -348,16 +336,28 @@ pub(in crate::node) fn unserved_reason(share: &LocalShare) -> Option<String> {
 
 fn refusal_message(file: &SharedFile, refusal: Option<&ClientFault>) -> String {
     let SharedFile { key, path, .. } = file;
-    let (why, first) = match refusal {
-        Some(ClientFault { message, fix: Some(fix), .. }) => (message.as_str(), format!("{fix}; then ")),
-        Some(ClientFault { message, fix: None, .. }) => (message.as_str(), String::new()),
-        None => ("the reason is not on record", String::new()),
+    let group = key.group.as_str();
+    let again = quoting::upload_again(group, key.name.as_str(), path);
+    let (why, next) = match refusal {
+        // Other content is listed under this name.
+        Some(ClientFault { exit: ExitCause::Exists, message, .. }) => (
+            message.as_str(),
+            format!(
+                "{} shares it under another name, or {again}, once its uploader or the group's owner has given `remove_file {}`",
+                quoting::upload_renamed(group, path),
+                quote_key(key)
+            ),
+        ),
+        Some(ClientFault { exit: ExitCause::NotFound, message, .. }) => (message.as_str(), again),
+        Some(ClientFault { message, fix: Some(fix), .. }) => {
+            (message.as_str(), format!("{fix}; then {again}"))
+        }
+        Some(ClientFault { message, fix: None, .. }) => (message.as_str(), again),
+        None => ("the reason is not on record", again),
     };
     format!(
-        "the trackers refuse it ({why}) and are not asked again; next: {first}`upload_file {} {}`, which does not hash \
-         it again, or `stop_share {}` to give it up",
-        key.group,
-        quoting::quote_path(path),
+        "the trackers refuse it ({why}) and are not asked again; next: {next}, which does not hash it again; or \
+         `stop_share {}` to give it up",
         quote_key(key)
     )
 }
@@ -377,7 +377,6 @@ mod tests {
     use super::super::stop::stop_share;
     use super::*;
     use crate::cli::trackers::TrackersOption;
-    use crate::exit::ExitCause;
     use crate::node::core::NodeCore;
     use crate::node::disk::records::ShareStage;
     use crate::node::disk::state_dir::{SavedSession, StateDir};
@@ -462,6 +461,23 @@ mod tests {
         assert!(matches!(shares.table.get("u", &key).unwrap().state, ShareState::Stopped { .. }));
         assert_eq!(core.records.read_shares()[0].1.stage, ShareStage::Stopped);
         core.peer.stop();
+    }
+
+    #[test]
+    fn the_end_of_a_share_ends_no_other_content_of_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let shares = shares_without_tracker(dir.path());
+        let (path, later) = (dir.path().join("f"), dir.path().join("later"));
+        [(&path, "1"), (&later, "22")].iter().for_each(|(path, text)| std::fs::write(path, text).unwrap());
+        let (key, _) = add_listed_share(&shares, path);
+        let share = shares.table.get("u", &key).unwrap();
+        let engine = shares.core.peer.engine().unwrap();
+        let hashed = engine.hash_file(&later, key.name.clone(), &|_| {}).unwrap();
+        let (name, loader) = (to_engine_key(&key), shares.manifest_loader(&share));
+        engine.share_file(name, &later, hashed.manifest(), hashed.fingerprint(), loader).unwrap();
+        remove_share(&shares, &share);
+        assert!(is_serving(&shares) && shares.table.get("u", &key).is_none());
+        shares.core.peer.stop();
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub(in crate::node) struct ShareOrigin {
 }
 
 /// Reads all shares on record. After a crash between writing one record and removing another, two records have
-/// the same key; then the newer listed one is kept.
+/// the same key; then the listed one that was written last is kept.
 fn load_table(records: &RecordStore) -> LocalShareTable {
     let table = LocalShareTable::default();
     let mut recorded = records.read_shares();

@@ -78,7 +78,7 @@ fn mark_stopped(shares: &Shares, share: &LocalShare) -> Result<(), ClientFault> 
 
 /// Ends a share that the tracker does not know, or no longer knows.
 pub(super) fn remove_share(shares: &Shares, share: &LocalShare) {
-    unserve_file(&shares.core, &share.file.key);
+    unserve_share(&shares.core, &share.file);
     shares.remove(share);
 }
 
@@ -122,11 +122,19 @@ pub(in crate::node) fn is_serving_whole_file(shares: &Shares, key: &GroupFile) -
     is_listed && is_served(&shares.core, key) == Some(true)
 }
 
-/// Stops serving a file.
-pub(super) fn unserve_file(core: &NodeCore, key: &GroupFile) {
+/// Stops serving a file, with any content.
+fn unserve_file(core: &NodeCore, key: &GroupFile) {
     if let Some(engine) = core.peer.started_engine() {
         // The engine may have stopped by itself.
         let _ = engine.unshare(&to_engine_key(key));
+    }
+}
+
+/// Stops serving the content of a share. The engine may serve other content under its name by now: that of a download.
+pub(super) fn unserve_share(core: &NodeCore, file: &SharedFile) {
+    if let Some(engine) = core.peer.started_engine() {
+        // The engine may have stopped by itself.
+        let _ = engine.unshare_content(&to_engine_key(&file.key), file.content);
     }
 }
 
@@ -142,7 +150,7 @@ pub(super) fn unserve_unless_active_user(shares: &Shares, share: &LocalShare) ->
     }
     shares.table.update(&share.id, ShareState::mark_not_served);
     if active.is_none_or(|active| shares.table.get(&active, key).is_none()) {
-        unserve_file(core, key);
+        unserve_share(core, &share.file);
     }
     false
 }
@@ -201,10 +209,13 @@ fn source_change(core: &NodeCore, key: &EngineKey) -> Option<String> {
 pub(super) fn withdraw_share(shares: &Shares, share: &LocalShare, change: &str) {
     let SharedFile { key, path, .. } = &share.file;
     shares.core.notices.post(&changed_message(key, change));
-    let (file, group, path) =
-        (quote_key(key), quoting::quote_word(key.group.as_str()), quoting::quote_path(path));
+    let group = key.group.as_str();
     let fix = format!(
-        "`remove_file {file}`, then `upload_file {group} {path}` shares it as it is now; `stop_share {file}` ends its share"
+        "{} shares it as it is now, under another name; or {} does, once its uploader or the group's owner has given \
+         `remove_file {file}`; `stop_share {file}` ends its share",
+        quoting::upload_renamed(group, path),
+        quoting::upload_again(group, key.name.as_str(), path),
+        file = quote_key(key)
     );
     let change = ClientFault::new(ExitCause::SourceChanged, change).fix(fix);
     if let Some(changed) = shares.table.update(&share.id, |state| state.mark_changed(change))
@@ -216,10 +227,7 @@ pub(super) fn withdraw_share(shares: &Shares, share: &LocalShare, change: &str) 
 }
 
 fn changed_message(key: &GroupFile, change: &str) -> String {
-    format!(
-        "{key} is not shared any more: {change}; to share it as it is now: `remove_file GROUP NAME`, then `upload_file` \
-         again, or upload it under another name"
-    )
+    format!("{key} is not shared any more: {change}; `status` says what to type to share it as it is now")
 }
 
 /// Tells the tracker once, in the name of a user, that this node does not serve a file; `content` is what it had, if known.

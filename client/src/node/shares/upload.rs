@@ -11,8 +11,7 @@ use engine::Engine;
 use engine::proto::manifest::Manifest;
 use engine::storage::fingerprint::{Fingerprint, FingerprintMatch};
 use serde::de::IgnoredAny;
-use tracker::api::answers::FilesAnswer;
-use tracker::api::request::Command;
+use tracker::api::request::{Command, ListPage};
 use tracker::api::{GroupFile, GroupId};
 
 use super::listing;
@@ -180,17 +179,18 @@ pub(in crate::node) fn share_download(
 /// Refuses an upload to a group of which the user is not a member, before the file is hashed. Asks for a file
 /// of the group, which only members may list.
 fn check_membership(core: &NodeCore, group: &GroupId) -> Result<(), ClientFault> {
-    let command = Command::ListFiles { group: group.clone(), after: None, count: Some(1) };
+    let command = Command::ListFiles { group: group.clone(), page: ListPage { after: None, count: Some(1) } };
     core.trackers.request::<IgnoredAny>(command, RequestUrgency::Immediate).map(drop)
 }
 
 /// Refuses a name that looks like another one before the file is hashed. One that is listed already stays usable.
 fn check_new_name(core: &NodeCore, key: &GroupFile, path: &Path) -> Result<(), ClientFault> {
     let Err(bad) = key.name.check_new() else { return Ok(()) };
-    let command = Command::ListFiles { group: key.group.clone(), after: None, count: None };
-    let (listed, _) = core.trackers.request::<FilesAnswer>(command, RequestUrgency::Immediate)?;
-    if listed.files_list.contains(&key.name) {
-        return Ok(());
+    let command = Command::GetPeers { file: key.clone(), content: None, peer_key: None };
+    match core.trackers.request::<IgnoredAny>(command, RequestUrgency::Immediate) {
+        Ok(_) => return Ok(()),
+        Err(fault) if fault.exit == ExitCause::NotFound => {}
+        Err(fault) => return Err(fault),
     }
     let message = format!("{} cannot be shared under this name: {bad}", show_path(path));
     let fix = quoting::upload_as(key.group.as_str(), path);

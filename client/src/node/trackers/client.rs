@@ -64,6 +64,8 @@ pub(crate) struct TrackerClient {
 
 struct ConnectionSlot {
     connection: Option<TrackerConnection>,
+    /// Where this node listened when its session was presented on the connection.
+    presented_sender: Option<ClaimedAddress>,
     id_stem: u64,
     ids: u64,
     pause: Duration,
@@ -85,14 +87,13 @@ impl TrackerClient {
         if let Some(session) = &session {
             peer.set_trust(TrackerTrust { key: session.tracker_key(), told_time: saved_time.clone() });
         }
-        let pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
         Ok(TrackerClient {
             locator,
             state,
             peer,
             session: Mutex::new(session),
             status: Mutex::default(),
-            slot: Mutex::new(ConnectionSlot { connection: None, id_stem, ids: 0, pause, not_before: None }),
+            slot: Mutex::new(ConnectionSlot::new(id_stem)),
             saved_time: Mutex::new(saved_time),
         })
     }
@@ -108,7 +109,8 @@ impl TrackerClient {
     /// Exit 3 if no user is logged in.
     pub(crate) fn require_user(&self) -> Result<String, ClientFault> {
         self.user().ok_or_else(|| {
-            ClientFault::new(ExitCause::NotLoggedIn, "no user is logged in here").fix("`login USER`")
+            ClientFault::new(ExitCause::NotLoggedIn, "no user is logged in here")
+                .fix("`login USER`, or `create_user USER` for a new account")
         })
     }
 
@@ -269,7 +271,7 @@ impl TrackerClient {
     ) -> Result<Outcome, ClientFault> {
         if let Some(mut connection) = slot.connection.take() {
             request.sender = self.sender(&connection);
-            match send_request(&mut connection, &request) {
+            match slot.send(&mut connection, &request, false) {
                 Ok(outcome) => {
                     slot.connection = Some(connection);
                     return Ok(outcome);
@@ -286,9 +288,7 @@ impl TrackerClient {
         }
         let mut connection = self.connect(slot, urgency)?;
         request.sender = self.sender(&connection);
-        match present_session(&mut connection, &request)
-            .and_then(|()| send_request(&mut connection, &request))
-        {
+        match slot.send(&mut connection, &request, true) {
             Ok(outcome) => {
                 slot.connection = Some(connection);
                 Ok(outcome)
@@ -360,9 +360,28 @@ impl TrackerClient {
 }
 
 impl ConnectionSlot {
+    fn new(id_stem: u64) -> ConnectionSlot {
+        let pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
+        ConnectionSlot { connection: None, presented_sender: None, id_stem, ids: 0, pause, not_before: None }
+    }
+
     fn next_id(&mut self) -> String {
         self.ids += 1;
         format!("{:016x}-{}", self.id_stem, self.ids)
+    }
+
+    /// Sends a request. Presents the session first on a new connection, and when the node listens elsewhere than before.
+    fn send(
+        &mut self,
+        connection: &mut TrackerConnection,
+        request: &Request,
+        is_new: bool,
+    ) -> Result<Outcome, ExchangeError> {
+        if is_new || self.presented_sender != request.sender {
+            present_session(connection, request)?;
+            self.presented_sender = request.sender;
+        }
+        send_request(connection, request)
     }
 
     fn reset_pause(&mut self) {
@@ -429,19 +448,20 @@ pub(crate) fn ping_tracker(address: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// Presents the session on a new connection before the request itself, which may be longer than a tracker accepts without a
-/// session. Only the request's own answer counts.
+/// Presents the session before the request itself, which may be longer than a tracker accepts without a session. A node that
+/// does not listen says that it is offline, so that no peer is sent to it. Only the request's own answer counts.
 fn present_session(connection: &mut TrackerConnection, request: &Request) -> Result<(), ExchangeError> {
     if request.session.is_none() {
         return Ok(());
     }
-    let mut ping = Request::new(Command::Ping);
+    let command = if request.sender.is_some() { Command::Ping } else { Command::GoOffline };
+    let mut presenting = Request::new(command);
     // Needs its own id: the tracker stores the answer to each id.
-    ping.request_id =
+    presenting.request_id =
         request.request_id.as_ref().and_then(Value::as_str).map(|id| format!("{id}-resume").into());
-    ping.session.clone_from(&request.session);
-    ping.sender.clone_from(&request.sender);
-    send_request(connection, &ping).map(drop)
+    presenting.session.clone_from(&request.session);
+    presenting.sender = request.sender;
+    send_request(connection, &presenting).map(drop)
 }
 
 /// A message that is not of this protocol; `bad` may quote it.
@@ -457,7 +477,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_their_limit_and_reset() {
         let pause = Duration::from_millis(limits::RECONNECT_FIRST_MS);
-        let mut slot = ConnectionSlot { connection: None, id_stem: 1, ids: 0, pause, not_before: None };
+        let mut slot = ConnectionSlot::new(1);
         let now = clock::now();
         let pauses: Vec<u128> = (0..7)
             .map(|_| {
@@ -472,8 +492,7 @@ mod tests {
 
     #[test]
     fn request_ids_differ() {
-        let mut slot =
-            ConnectionSlot { connection: None, id_stem: 1, ids: 0, pause: Duration::ZERO, not_before: None };
+        let mut slot = ConnectionSlot::new(1);
         assert_ne!(slot.next_id(), slot.next_id());
     }
 }

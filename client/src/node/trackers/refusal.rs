@@ -84,7 +84,7 @@ fn exit_of(code: FailureCode) -> ExitCause {
 
 fn default_advice(code: FailureCode) -> &'static str {
     match code {
-        FailureCode::NotLoggedIn => "`login USER`",
+        FailureCode::NotLoggedIn => "`login USER`, or `create_user USER` for a new account",
         FailureCode::WrongPassword => "try again with the right password",
         FailureCode::NotMember => "`join_group GROUP`",
         FailureCode::NotAllowed => "ask the group's owner (`list_groups --json` shows who that is)",
@@ -140,8 +140,12 @@ mod tests {
                 "`login USER` with the right password, or `create_user USER` first",
             ),
             (
-                "upload it under another name, or remove_file g my file first",
-                "upload it under another name, or `remove_file g my file` first",
+                "upload it under another name; or its owner can remove_file g my file first",
+                "upload it under another name; or its owner can `remove_file g my file` first",
+            ),
+            (
+                "you are in it: list_files g, or create_group with another name",
+                "you are in it: `list_files g`, or `create_group` with another name",
             ),
             (
                 "ask the group's owner: list_groups shows who",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -121,11 +121,13 @@ impl Drop for WriteTurnGuard<'_> {
     }
 }
 
-/// What the flush thread remembers of one download.
+/// What the flushes of one download remember.
 #[derive(Debug)]
 pub(crate) struct FlushState {
     /// The download is in the flush queue, or being flushed.
     pub(crate) is_queued: AtomicBool,
+    /// Write-backs that wait for a thread.
+    pub(crate) writebacks_waiting: AtomicUsize,
     /// When a flush was last requested, in milliseconds since the clock's start.
     pub(crate) requested_ms: AtomicU64,
     /// Recorded pieces that may leave the page cache.
@@ -137,6 +139,7 @@ impl FlushState {
     pub(super) fn new(length: u64, now: Moment) -> FlushState {
         FlushState {
             is_queued: AtomicBool::new(false),
+            writebacks_waiting: AtomicUsize::new(0),
             requested_ms: AtomicU64::new(now.ms_since(Moment::default())),
             eviction: Mutex::new(CacheEviction::new(length)),
         }

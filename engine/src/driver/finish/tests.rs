@@ -132,7 +132,7 @@ fn a_write_that_outlasts_a_failed_flush_is_repeated_before_the_end() {
 #[test]
 fn a_failed_last_flush_makes_the_download_wait_for_the_disk() {
     let FinishFixture { directory, context, download, content } = written_fixture();
-    // The flush thread's flush has failed and it has not reported that yet.
+    // A flush on another thread has failed, and the download does not know that yet.
     download.target.simulate_flush_failure();
     assert!(!run_last_steps(&context, &download, true));
     assert!(matches!(download.storage_wait(), Some(WaitReason::Io(_))));

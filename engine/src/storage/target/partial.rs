@@ -21,6 +21,7 @@ use crate::storage::error::{
     StorageError, StorageErrorKind, StorageOperation, add_space_details, to_storage_error,
 };
 use crate::storage::file_state::FileState;
+use crate::storage::filesystem_threads::FilesystemId;
 use crate::storage::limits::{EXACT_TIMES_MAGIC, OPEN_ATTEMPTS_MAX, TMPFS_MAGIC};
 use crate::storage::source::non_regular_kind;
 
@@ -53,6 +54,7 @@ pub(super) struct PartialFile {
     pub(super) initial_length: Option<u64>,
     /// State when it was opened; `None` when it did not exist.
     pub(super) initial_state: Option<FileState>,
+    pub(super) filesystem: FilesystemId,
     /// Whether the filesystem sets file times at the write itself.
     has_exact_times: bool,
 }
@@ -67,7 +69,8 @@ impl PartialFile {
     ) -> Result<PartialFile, StorageError> {
         let name = partial_name(destination.name(), group, content);
         let reserved_bytes = layout.reserved_bytes();
-        let (file, initial_length) = open_locked(&destination, &name, reserved_bytes)?;
+        let OpenedPartial { file, initial_length, filesystem } =
+            open_locked(&destination, &name, reserved_bytes)?;
         // A state that cannot be read makes a record count for nothing.
         let initial_state = initial_length.and_then(|_| FileState::of(&file).ok());
         let has_exact_times = rustix::fs::fstatfs(&file)
@@ -79,6 +82,7 @@ impl PartialFile {
             reserved_bytes,
             initial_length,
             initial_state,
+            filesystem,
             has_exact_times,
         };
         // The own lock is held, so of two downloads that begin at once one or both see the other.
@@ -273,13 +277,20 @@ pub(super) fn is_on_tmpfs(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC)
 }
 
-/// Opens the partial file, creating it if necessary, and takes its lock. Returns its former length if it
-/// existed. Starts over when another download finishes or discards the file between opening and locking.
+/// A partial file that was opened.
+struct OpenedPartial {
+    file: File,
+    /// Length in bytes when it was opened; `None` when it did not exist.
+    initial_length: Option<u64>,
+    filesystem: FilesystemId,
+}
+
+/// Opens the partial file, creating it if necessary, and takes its lock. Starts over when another download finishes or discards the file between opening and locking.
 fn open_locked(
     destination: &Destination,
     name: &OsStr,
     reserved_bytes: u64,
-) -> Result<(File, Option<u64>), StorageError> {
+) -> Result<OpenedPartial, StorageError> {
     let path = destination.path().with_file_name(name);
     let error = |operation, kind| to_storage_error::<StorageErrorKind>(operation, &path)(kind);
     for _ in 0..OPEN_ATTEMPTS_MAX {
@@ -302,7 +313,12 @@ fn open_locked(
         }
         let named = destination.stat_name(name).map_err(to_storage_error(StorageOperation::Open, &path))?;
         if named.is_some_and(|named| (named.st_dev, named.st_ino) == (metadata.dev(), metadata.ino())) {
-            return Ok((file, (!is_new).then_some(metadata.len())));
+            let filesystem = FilesystemId::of_device(metadata.dev());
+            return Ok(OpenedPartial {
+                file,
+                initial_length: (!is_new).then_some(metadata.len()),
+                filesystem,
+            });
         }
     }
     Err(error(StorageOperation::Lock, StorageErrorKind::Locked))

@@ -8,7 +8,7 @@ use crate::api::request::Command;
 use crate::api::response::CommandSuccess;
 use crate::state::command::LogAction;
 use crate::state::id::{GroupId, UserId};
-use crate::state::outcome::CommandOutcome;
+use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
 use super::super::clock::ClockReading;
 use super::replies;
@@ -44,8 +44,15 @@ impl Service {
             }
             other => unreachable!("{other:?} changes no group"),
         };
-        RequestStep::propose(context.to_command(now, action), move |_, _, decision, _| {
-            RequestStep::answer(group_success(message, decision?))
+        let user = context.actor.user.clone();
+        RequestStep::propose(context.to_command(now, action), move |service, _, decision, _| {
+            let outcome = decision.map_err(|refusal| match &refusal {
+                CommandRefusal::GroupExists(group) if service.state.is_member(group, &user) => {
+                    replies::own_group(group)
+                }
+                _ => refusal.into(),
+            })?;
+            RequestStep::answer(group_success(message, outcome))
         })
     }
 

@@ -1,7 +1,7 @@
 //! The messages of answers: successes, and the state's refusals as failures with what to do next.
 
 use crate::api::answers::CommandAnswer;
-use crate::api::failure::{FailureCode, RequestFailure};
+use crate::api::failure::{FILE_REMOVED_BY, FailureCode, RequestFailure};
 use crate::api::response::CommandSuccess;
 use crate::replica::ProposalError;
 use crate::state::id::{GroupFile, GroupId, UserId};
@@ -32,7 +32,7 @@ pub(super) fn logged_out() -> CommandSuccess {
 /// The connection has no session, or the session has ended.
 pub(super) fn not_logged_in() -> RequestFailure {
     RequestFailure::new(FailureCode::NotLoggedIn, "not logged in, or the session has ended")
-        .with_fix("login USER")
+        .with_fix("login USER, or create_user USER for a new account")
 }
 
 /// The same message for an unknown user and a wrong password.
@@ -97,6 +97,12 @@ pub(super) fn no_group(group: &GroupId) -> RequestFailure {
     CommandRefusal::NoSuchGroup(group.clone()).into()
 }
 
+/// The user wants to create a group, but is a member of one of this name.
+pub(super) fn own_group(group: &GroupId) -> RequestFailure {
+    RequestFailure::from(CommandRefusal::GroupExists(group.clone()))
+        .with_fix(format!("you are in it: list_files {group}, or create_group with another name"))
+}
+
 /// The user is not a member; `remover` is the owner who ended the membership, if that is known.
 pub(super) fn not_member(group: &GroupId, remover: Option<&UserId>) -> RequestFailure {
     let failure: RequestFailure = CommandRefusal::NotMember(group.clone()).into();
@@ -115,7 +121,7 @@ pub(super) fn no_file(file: &GroupFile) -> RequestFailure {
 pub(super) fn file_gone(file: &GroupFile, remover: Option<&UserId>) -> RequestFailure {
     let failure = no_file(file);
     let Some(remover) = remover else { return failure };
-    RequestFailure { message: format!("{file} was removed from the list by {remover}"), ..failure }
+    RequestFailure { message: format!("{file} {FILE_REMOVED_BY} {remover}"), ..failure }
 }
 
 /// Other content is listed under a name than the request means.
@@ -124,7 +130,7 @@ pub(super) fn content_replaced(
     listed: &FileView,
     remover: Option<&UserId>,
 ) -> RequestFailure {
-    let removed = remover.map(|by| format!("was removed from the list by {by}, and ")).unwrap_or_default();
+    let removed = remover.map(|by| format!("{FILE_REMOVED_BY} {by}, and ")).unwrap_or_default();
     let (content, uploader) = (listed.content().id, &listed.uploader);
     let message = format!("{file} {removed}has other content now (SHA-1 {content}, uploaded by {uploader})");
     RequestFailure { message, ..CommandRefusal::ContentReplaced(file.clone()).into() }
@@ -183,7 +189,10 @@ fn suggest_fix(refusal: &CommandRefusal) -> Option<String> {
             format!("list_files {}", file.group)
         }
         CommandRefusal::OtherContent(file) => {
-            format!("upload it under another name, or remove_file {} {} first", file.group, file.name)
+            format!(
+                "upload it under another name; or its uploader or the group's owner can remove_file {} {} first",
+                file.group, file.name
+            )
         }
         CommandRefusal::TooManyNodes(file) => {
             format!(

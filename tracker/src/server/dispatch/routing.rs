@@ -3,16 +3,15 @@
 
 use engine::proto::manifest::FileProof;
 
-use crate::api::limits::PIECES_PER_MESSAGE;
+use crate::api::limits::{LIST_MAX_ENTRIES, PIECES_PER_MESSAGE};
 use crate::api::request::{Command, DownloadView, PiecePage, Request};
 use crate::state::command::{LogAction, LogCommand};
 use crate::state::id::{GroupFile, RequestId};
 
 use super::super::clock::ClockReading;
-use super::super::limits::{ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, JOINED_PIECE_BYTES};
+use super::super::limits::{ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, JOINED_PIECE_BYTES, LIST_ENTRY_BYTES};
 use super::super::session_token;
 use super::classic::peers_per_hash;
-use super::lists::FileListQuery;
 use super::replies;
 use super::service::{Caller, RequestContext, RequestStep, Service, StepResult, claimed_holder};
 use super::swarms::ContentRequest;
@@ -23,18 +22,21 @@ pub(in crate::server) enum AnswerRoom {
     /// Too little to be counted.
     Negligible,
     Bytes(usize),
-    /// Unknown until the list is built, page by page.
-    List,
 }
 
 impl AnswerRoom {
-    /// The room in bytes; 0 where it is negligible or unknown.
+    /// The room in bytes; 0 where it is negligible.
     pub(in crate::server) fn bytes(self) -> usize {
         match self {
             AnswerRoom::Bytes(bytes) => bytes,
-            AnswerRoom::Negligible | AnswerRoom::List => 0,
+            AnswerRoom::Negligible => 0,
         }
     }
+}
+
+/// Most bytes of an answer to a list command.
+fn list_room_bytes(count: Option<u32>) -> usize {
+    count.unwrap_or(LIST_MAX_ENTRIES).min(LIST_MAX_ENTRIES) as usize * LIST_ENTRY_BYTES
 }
 
 impl Service {
@@ -45,17 +47,23 @@ impl Service {
         request: &Request,
         now: ClockReading,
     ) -> AnswerRoom {
-        match &request.command {
-            Command::DownloadFile { file, view, part, .. } if self.has_valid_token(caller, request, now) => {
-                AnswerRoom::Bytes(self.download_bytes(file, *view, *part))
-            }
-            Command::ListFiles { .. } | Command::ListGroups | Command::ListRequests { .. }
-                if self.has_valid_token(caller, request, now) =>
-            {
-                AnswerRoom::List
-            }
-            _ => AnswerRoom::Negligible,
+        let has_room = match &request.command {
+            Command::DownloadFile { .. }
+            | Command::ListFiles { .. }
+            | Command::ListGroups { .. }
+            | Command::ListRequests { .. } => self.has_valid_token(caller, request, now),
+            _ => false,
+        };
+        if !has_room {
+            return AnswerRoom::Negligible;
         }
+        AnswerRoom::Bytes(match &request.command {
+            Command::DownloadFile { file, view, part, .. } => self.download_bytes(file, *view, *part),
+            Command::ListFiles { page, .. } => list_room_bytes(page.count),
+            Command::ListGroups { page } => list_room_bytes(page.count),
+            Command::ListRequests { page, .. } => list_room_bytes(page.count),
+            _ => 0,
+        })
     }
 
     /// Whether the request names a session by a token that this cluster signed. Whether the session still
@@ -134,6 +142,7 @@ impl Service {
             Command::Logout => Service::logout(&context, now),
             Command::ChangePassword { old, new } => self.change_password(&context, old, new, now),
             Command::Whoami => self.whoami(&context, now),
+            Command::GoOffline => self.go_offline(&context, now),
             Command::CheckAddress { peer_key } => self.check_address(&context, peer_key, now),
             Command::CreateGroup { .. }
             | Command::JoinGroup { .. }
@@ -152,12 +161,9 @@ impl Service {
             Command::UpdatePieces { file, content, gained } => {
                 self.update_pieces(&context, file, content, &gained, now)
             }
-            Command::ListRequests { group } => self.list_requests(context, group, Vec::new()),
-            Command::ListGroups => self.list_groups(context, Vec::new()),
-            Command::ListFiles { group, after, count } => {
-                let count = count.map_or(usize::MAX, |count| count as usize);
-                self.list_files(context, FileListQuery { group, after, count }, Vec::new(), now)
-            }
+            Command::ListRequests { group, page } => self.list_requests(context, group, page, Vec::new()),
+            Command::ListGroups { page } => self.list_groups(context, page, Vec::new()),
+            Command::ListFiles { group, page } => self.list_files(context, group, page, Vec::new(), now),
             Command::DownloadFile { file, content, view, part, peer_key } => {
                 let file = ContentRequest { file: &file, content };
                 self.download_file(&context, file, view, part, peer_key, now)

@@ -18,7 +18,6 @@ use super::super::address_check::{AddressCheckCounts, AddressCheckJob};
 use super::super::bodies::AnswerBuilder;
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
-use super::super::limits::LIST_ENTRY_BYTES;
 use super::super::password_queue::PasswordClass;
 use super::super::passwords::{PasswordJob, PasswordResult};
 use super::super::replicated_state::ReplicatedState;
@@ -42,8 +41,8 @@ pub(in crate::server) type Decision = Result<CommandOutcome, CommandRefusal>;
 pub(in crate::server) enum RequestStep {
     Answer(Box<CommandSuccess>),
     BuildAnswer(AnswerBuilder),
-    /// Build the next page of a list in a later turn. The number is the bytes built so far.
-    ContinueList(usize, Continuation<()>),
+    /// Build the next page of a list in a later turn.
+    ContinueList(Continuation<()>),
     Password(PasswordClass, PasswordJob, Continuation<PasswordResult>),
     CheckAddress(AddressCheckJob, Continuation<Result<(), AddressProblem>>),
     Propose(Box<LogCommand>, Continuation<Decision>),
@@ -74,12 +73,11 @@ impl RequestStep {
         Ok(RequestStep::Propose(Box::new(command), Box::new(next)))
     }
 
-    /// The next page of a list, of which `entries` entries are built.
+    /// The next page of a list.
     pub(super) fn continue_list(
-        entries: usize,
         next: impl FnOnce(&mut Service, &mut Caller, (), ClockReading) -> StepResult + 'static,
     ) -> StepResult {
-        Ok(RequestStep::ContinueList(entries * LIST_ENTRY_BYTES, Box::new(next)))
+        Ok(RequestStep::ContinueList(Box::new(next)))
     }
 }
 

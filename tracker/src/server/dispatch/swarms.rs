@@ -55,6 +55,12 @@ impl Service {
         RequestStep::answer(replies::success_with("pong", answer))
     }
 
+    /// Names the session's node to no one any more, until its next `ping`.
+    pub(super) fn go_offline(&mut self, context: &RequestContext, now: ClockReading) -> StepResult {
+        self.state.leases.end_lease(context.actor.session, now.ms);
+        RequestStep::answer(replies::plain_success("the node is offline"))
+    }
+
     /// Number of files that the node of the caller's session shares; `None` without a session.
     fn count_shares(&mut self, caller: &Caller, now: ClockReading) -> Option<u64> {
         let session = caller.session.as_ref()?.actor.session;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::api::answers::CommandAnswer;
 use crate::api::failure::FailureCode;
+use crate::api::limits::LIST_MAX_ENTRIES;
 use crate::api::request::Request;
 use crate::replica::{FoundingOptions, LogDirectory, Replica, ReplicaOptions, prepare_log};
 use crate::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart, Policy};
@@ -23,7 +24,8 @@ use super::super::address_check::{self, CheckScratch};
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
 use super::super::limits::{
-    ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, LIST_BATCH_FILES, LIST_PAGE_ROWS, USER_ATTEMPTS_MAX, VIEW_RETRY_MS,
+    ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, LIST_BATCH_FILES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS,
+    USER_ATTEMPTS_MAX, VIEW_RETRY_MS,
 };
 use super::super::password_queue::PasswordClass;
 use super::super::passwords::{self, HashingMemory, PasswordResult};
@@ -103,7 +105,7 @@ impl Rig {
                     by_worker = true;
                     Ok(build())
                 }
-                Ok(RequestStep::ContinueList(_, next)) => {
+                Ok(RequestStep::ContinueList(next)) => {
                     pages += 1;
                     step = next(&mut self.service, caller, (), NOW);
                     continue;
@@ -270,6 +272,32 @@ fn lists_are_built_page_by_page_and_complete() {
     let CommandAnswer::Groups(listed) = answered.reply.unwrap().answer else { panic!("no list") };
     assert_eq!(listed.groups_list, (0..groups).map(group).collect::<Vec<_>>());
     assert_eq!(listed.groups.len(), groups);
+}
+
+#[test]
+fn a_list_longer_than_an_answer_may_be_is_refused_and_comes_in_parts() {
+    let mut rig = Rig::new();
+    let mut caller = rig.user("alice");
+    let groups = LIST_MAX_ENTRIES as usize + 1;
+    let group = |number| GroupId::new(&format!("g{number:06}")).unwrap();
+    let create = |number| LogAction::CreateGroup { group: group(number), policy: Policy::Open };
+    rig.change_all(&caller, (0..groups).map(create));
+    for args in [json!({}), json!({"count": groups})] {
+        let most = LIST_MAX_ENTRIES as usize * LIST_ENTRY_BYTES;
+        let room = rig.service.answer_room(&caller, &request("list_groups", args.clone()), NOW);
+        assert_eq!(room, AnswerRoom::Bytes(most), "no list is built beyond its room");
+        let failure = rig.ask(&mut caller, "list_groups", args).reply.unwrap_err();
+        assert_eq!(failure.code, FailureCode::TooLarge);
+        assert!(failure.fix.unwrap().contains("`after`"));
+    }
+    let mut names = |args: Value| {
+        let CommandAnswer::Groups(list) = rig.ok(&mut caller, "list_groups", args) else { panic!("no list") };
+        list.groups_list
+    };
+    let first = names(json!({"count": LIST_MAX_ENTRIES}));
+    assert_eq!(first, (0..groups - 1).map(group).collect::<Vec<_>>());
+    assert_eq!(names(json!({"after": first[groups - 2]})), [group(groups - 1)]);
+    assert_eq!(names(json!({"after": "g000007", "count": 2})), [group(8), group(9)]);
 }
 
 #[test]

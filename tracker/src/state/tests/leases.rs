@@ -68,6 +68,20 @@ fn a_ping_keeps_a_session_online_for_its_lease() {
 }
 
 #[test]
+fn a_node_that_goes_offline_is_named_no_more_until_its_next_ping() {
+    let mut leases = LeaseTable::new(START_MS);
+    let online = |leases: &LeaseTable| leases.presence(session(1), START_MS).is_some();
+    assert!(online(&leases), "presumed, just after an election");
+    leases.end_lease(session(1), START_MS);
+    assert!(!online(&leases));
+    leases.record_ping(session(1), ClientConnectionId(1), START_MS);
+    assert!(online(&leases));
+    leases.open_connection(session(1), ClientConnectionId(2), START_MS);
+    leases.end_lease(session(1), START_MS);
+    assert!(!online(&leases), "neither the lease nor an open connection counts");
+}
+
+#[test]
 fn a_connection_that_never_pings_is_online_while_open() {
     let mut leases = leases();
     leases.open_connection(session(1), ClientConnectionId(1), START_MS);

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,9 +21,10 @@ use crate::printable::show_path;
 use crate::quoting;
 
 /// The version of the records that this program writes.
-const RECORD_FORMAT: u32 = 2;
+const RECORD_FORMAT: u32 = 3;
 
-/// The oldest version that it reads. The fingerprints of version 1 lack the time of the last status change.
+/// The oldest version that it reads. The fingerprints of version 1 lack the time of the last status change; versions 1
+/// and 2 lack the number of the write.
 const RECORD_FORMAT_OLDEST: u32 = 1;
 
 const RECORD_EXTENSION: &str = "json";
@@ -52,12 +53,18 @@ impl RecordId {
 pub(in crate::node) struct RecordFolder {
     path: PathBuf,
     records_max: usize,
+    /// The number of the next write: above those of all records that were read.
+    next_write: AtomicU64,
 }
 
 /// A record as it is written.
 #[derive(Serialize, Deserialize)]
 struct RecordEnvelope<R> {
     format: u32,
+    /// Counts the writes in a folder. Of two records the one with the larger number was written later, also if the clock
+    /// was set back between.
+    #[serde(default)]
+    write: u64,
     record: R,
 }
 
@@ -85,7 +92,7 @@ struct FolderListing {
 impl RecordFolder {
     /// The folder of this name, which may not exist yet, with room for `records_max` records.
     pub(super) fn new(state: &Path, name: &str, records_max: usize) -> RecordFolder {
-        RecordFolder { path: state.join(name), records_max }
+        RecordFolder { path: state.join(name), records_max, next_write: AtomicU64::new(1) }
     }
 
     /// The path of a file of a record.
@@ -117,10 +124,11 @@ impl RecordFolder {
     /// # Errors
     /// A fault that names the file.
     pub(super) fn write<R: Serialize>(&self, id: &RecordId, record: &R) -> Result<(), ClientFault> {
-        let bytes =
-            serde_json::to_vec(&RecordEnvelope { format: RECORD_FORMAT, record }).map_err(|error| {
-                ClientFault::new(ExitCause::Other, format!("a record cannot be written: {error}"))
-            })?;
+        let write = self.next_write.fetch_add(1, Ordering::SeqCst);
+        let envelope = RecordEnvelope { format: RECORD_FORMAT, write, record };
+        let bytes = serde_json::to_vec(&envelope).map_err(|error| {
+            ClientFault::new(ExitCause::Other, format!("a record cannot be written: {error}"))
+        })?;
         self.write_with(id, RECORD_EXTENSION, |file| file.write_all(&bytes))
     }
 
@@ -180,7 +188,7 @@ impl RecordFolder {
         }
     }
 
-    /// Reads all records, the oldest first, and removes what a crash left. Also returns what is wrong with
+    /// Reads all records, in the order in which they were written, and removes what a crash left. Also returns what is wrong with
     /// other files, in words.
     pub(super) fn read<R: DeserializeOwned>(&self) -> (Vec<(RecordId, R)>, Vec<String>) {
         let mut found = Vec::new();
@@ -203,7 +211,7 @@ impl RecordFolder {
         for name in names {
             let id = RecordId(name.trim_end_matches(".json").to_owned());
             match self.read_one(&id) {
-                Ok((written, record)) => found.push((written, id, record)),
+                Ok(RecordEnvelope { write, record, .. }) => found.push((write, id, record)),
                 Err(RecordFault::Unreadable(error)) => problems.push(format!(
                     "the record {} cannot be read ({error}) and is left as it is: mend that, then start the node again",
                     show_path(&self.path_of(&id, RECORD_EXTENSION))
@@ -218,10 +226,13 @@ impl RecordFolder {
             }
         }
         found.sort_by(|(one, one_id, _), (other, other_id, _)| (one, one_id).cmp(&(other, other_id)));
+        if let Some((last, ..)) = found.last() {
+            self.next_write.fetch_max(last.saturating_add(1), Ordering::SeqCst);
+        }
         (found.into_iter().map(|(_, id, record)| (id, record)).collect(), problems)
     }
 
-    fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<(SystemTime, R), RecordFault> {
+    fn read_one<R: DeserializeOwned>(&self, id: &RecordId) -> Result<RecordEnvelope<R>, RecordFault> {
         let path = self.path_of(id, RECORD_EXTENSION);
         // An error with a number comes from the system and may pass; one without is about the file's content.
         let bytes = private::read_limited(&path, limits::RECORD_MAX_BYTES).map_err(|error| {
@@ -230,9 +241,7 @@ impl RecordFolder {
                 None => RecordFault::Damaged(error.to_string()),
             }
         })?;
-        let record = parse_record(&bytes)?;
-        let written = path.metadata().and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok((written, record))
+        parse_record(&bytes)
     }
 
     /// Renames a record that cannot be used, so that the user can look at it. Returns what happened, in
@@ -288,21 +297,20 @@ fn write_fault(path: &Path, error: &io::Error) -> ClientFault {
 }
 
 /// Parses the file of a record.
-fn parse_record<R: DeserializeOwned>(bytes: &[u8]) -> Result<R, RecordFault> {
+fn parse_record<R: DeserializeOwned>(bytes: &[u8]) -> Result<RecordEnvelope<R>, RecordFault> {
     let damaged = |error: serde_json::Error| RecordFault::Damaged(error.to_string());
     let header: RecordHeader = serde_json::from_slice(bytes).map_err(damaged)?;
     if !(RECORD_FORMAT_OLDEST..=RECORD_FORMAT).contains(&header.format) {
         return Err(RecordFault::OtherVersion(header.format));
     }
-    let envelope: RecordEnvelope<R> = serde_json::from_slice(bytes).map_err(damaged)?;
-    Ok(envelope.record)
+    serde_json::from_slice(bytes).map_err(damaged)
 }
 
 /// For fuzzing: whether these bytes are the file of a record. An accepted record must survive encoding.
 pub(super) fn accepts_record<R: DeserializeOwned + Serialize + PartialEq>(bytes: &[u8]) -> bool {
-    let Ok(record) = parse_record::<R>(bytes) else { return false };
-    let encoded = serde_json::to_vec(&RecordEnvelope { format: RECORD_FORMAT, record: &record });
-    assert!(encoded.is_ok_and(|bytes| parse_record::<R>(&bytes).is_ok_and(|parsed| parsed == record)));
+    let Ok(RecordEnvelope { write, record, .. }) = parse_record::<R>(bytes) else { return false };
+    let encoded = serde_json::to_vec(&RecordEnvelope { format: RECORD_FORMAT, write, record: &record });
+    assert!(encoded.is_ok_and(|bytes| parse_record::<R>(&bytes).is_ok_and(|parsed| parsed.record == record)));
     true
 }
 
@@ -322,6 +330,7 @@ mod tests {
         let id = RecordId::new().unwrap();
         folder.write(&id, &7).unwrap();
         folder.write(&id, &8).unwrap();
+        assert_eq!(folder.next_write.load(Ordering::SeqCst), 3);
         assert_eq!(folder.read::<u32>(), (vec![(id.clone(), 8)], vec![]));
         folder.remove(&id).unwrap();
         folder.remove(&id).unwrap();

@@ -66,7 +66,7 @@ impl RecordStore {
         }
     }
 
-    /// All records of shares, the oldest first. [`RecordStore::problems`] names those that cannot be read.
+    /// All records of shares, in the order in which they were written. [`RecordStore::problems`] names those that cannot be read.
     pub(in crate::node) fn read_shares(&self) -> Vec<(RecordId, ShareRecord)> {
         self.collect_problems(self.shares.read())
     }
