@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-/// Pause between two tries.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Pause between two tries, in milliseconds.
+const PAUSE_MS: u64 = 250;
 
 /// The time that is left to wait, over all that the start waits for.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) struct StartWait {
 
 impl StartWait {
     pub(crate) fn new(seconds: u32) -> StartWait {
-        StartWait { pauses: u64::from(seconds) * 1_000 / PAUSE.as_millis() as u64 }
+        StartWait { pauses: u64::from(seconds) * 1_000 / PAUSE_MS }
     }
 
     /// Tries again while `describe_temporary` says that an error may pass, and logs what it says once.
@@ -36,12 +36,12 @@ impl StartWait {
                 return Err(error);
             };
             if !is_told {
-                let seconds = self.pauses * PAUSE.as_millis() as u64 / 1_000;
+                let seconds = self.pauses * PAUSE_MS / 1_000;
                 tracing::warn!("{reason}; trying again for {seconds} s (--wait)");
                 is_told = true;
             }
             self.pauses -= 1;
-            std::thread::park_timeout(PAUSE);
+            std::thread::park_timeout(Duration::from_millis(PAUSE_MS));
         }
     }
 }
