@@ -75,8 +75,8 @@ impl RequestHandler {
     /// and answered by the trackers' message.
     fn control(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
         match command {
-            Command::CreateUser { user, password } => self.create_user(&user, password),
-            Command::Login { user, password, .. } => self.log_in(user, password),
+            Command::CreateUser { user, password } => self.create_user(&user, &password),
+            Command::Login { user, password, .. } => self.log_in(&user, &password),
             Command::Logout => self.log_out(),
             Command::Whoami => self.whoami(),
             Command::JoinGroup { group } => self.join_group(&group),
@@ -135,12 +135,12 @@ impl RequestHandler {
     }
 
     /// Creates a user, and logs the user in unless another one is logged in here.
-    fn create_user(&self, user: &UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+    fn create_user(&self, user: &UserId, password: &Password) -> Result<NodeAnswer, ClientFault> {
         let create = Command::CreateUser { user: user.clone(), password: password.clone() };
         let (_, message) = self.retry_while_busy(|| self.request::<IgnoredAny>(create.clone()))?;
         let login = match self.core.trackers.user() {
             Some(other) => format!("{other} stays logged in here"),
-            None => match self.log_in(user.clone(), password) {
+            None => match self.log_in(user, password) {
                 Ok(_) => format!("{user} is logged in here"),
                 Err(fault) => format!("the login failed: {fault}; `login {user}` tries it again"),
             },
@@ -148,7 +148,7 @@ impl RequestHandler {
         Ok(NodeAnswer::Said { message: format!("{message}; {login}") })
     }
 
-    fn log_in(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+    fn log_in(&self, user: &UserId, password: &Password) -> Result<NodeAnswer, ClientFault> {
         let _changing_user = lock(&self.login_lock);
         let name = user.to_string();
         let before = self.core.trackers.user().filter(|before| *before != name);
