@@ -112,9 +112,9 @@ fn report_usage(error: &clap::Error) -> ExitCode {
         // With clap's colours. There is no other place to report a failure to write to stderr.
         let _ = error.print();
     } else {
-        eprintln!("error: {}\n", printable::escape_lines(message));
+        _ = writeln!(std::io::stderr(), "error: {}\n", printable::escape_lines(message));
     }
-    eprintln!("next: {next}");
+    _ = writeln!(std::io::stderr(), "next: {next}");
     ExitCode::from(ExitCause::Usage.code())
 }
 
@@ -136,6 +136,20 @@ fn init_logging(verbose: u8, coloured: bool) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| LogLine);
     log.with_ansi(coloured).with_target(false).init();
+}
+
+/// Writes log lines to stderr. Those that cannot be written are dropped: a full disk or a closed pipe ends no node.
+struct LogLine;
+
+impl std::io::Write for LogLine {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        _ = std::io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -40,8 +40,14 @@ pub(crate) const PLAIN_WAITING_EVERY_MS: u64 = 30_000;
 /// Timeout for connecting to a tracker, in ms.
 pub(crate) const TRACKER_CONNECT_TIMEOUT_MS: u64 = 3_000;
 
-/// Timeout for a tracker's answer, in ms: it may delay a login by 8 s and wait 2 s for a leader.
+/// Timeout for a tracker's answer, in ms: a login may wait behind others, and for a leader.
 pub(crate) const TRACKER_ANSWER_TIMEOUT_MS: u64 = 30_000;
+
+/// First pause before a password is sent again to a tracker that was too busy for it, in ms. It doubles.
+pub(crate) const LOGIN_RETRY_FIRST_MS: u64 = 500;
+
+/// Number of such pauses: 15.5 s in all, longer than one more password waits for its turn.
+pub(crate) const LOGIN_RETRIES: u32 = 5;
 
 /// Timeout for the answer to `doctor`'s ping of a tracker, in ms.
 pub(crate) const TRACKER_PING_TIMEOUT_MS: u64 = 5_000;

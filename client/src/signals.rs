@@ -1,4 +1,4 @@
-//! SIGINT (Ctrl-C), SIGTERM and SIGHUP; SIGXFSZ, which a write past `ulimit -f` raises beside its error, does nothing.
+//! SIGINT (Ctrl-C), SIGTERM and SIGHUP, which a node that serves ignores; SIGXFSZ, which a write past `ulimit -f` raises beside its error, does nothing.
 //!
 //! The first signal runs the registered action, the second ends the process. The first ends the process too when no action is
 //! registered or while the prompt reads a line. Signals arrive on a thread of their own, so actions may lock and write.
@@ -24,6 +24,7 @@ pub(crate) struct SignalHandler {
 
 struct SignalState {
     happened: AtomicBool,
+    ignores_hangup: AtomicBool,
     action: Mutex<Option<SignalAction>>,
 }
 
@@ -39,13 +40,20 @@ impl SignalHandler {
         flag::register(SIGXFSZ, Arc::default()).map_err(fault)?;
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fault)?;
         let interrupt = SignalHandler {
-            inner: Arc::new(SignalState { happened: AtomicBool::new(false), action: Mutex::new(None) }),
+            inner: Arc::new(SignalState {
+                happened: AtomicBool::new(false),
+                ignores_hangup: AtomicBool::new(false),
+                action: Mutex::new(None),
+            }),
         };
         let inner = Arc::clone(&interrupt.inner);
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
-                for _signal in signals.forever() {
+                for signal in signals.forever() {
+                    if signal == SIGHUP && inner.ignores_hangup.load(Ordering::SeqCst) {
+                        continue;
+                    }
                     let again = inner.happened.swap(true, Ordering::SeqCst);
                     match lock(&inner.action).as_ref() {
                         Some(action) if !again && !terminal::is_reading_line() => action(),
@@ -64,6 +72,11 @@ impl SignalHandler {
             action();
         }
         *slot = Some(Box::new(action));
+    }
+
+    /// Ignores SIGHUP from now on: the end of a terminal does not end what runs without one.
+    pub(crate) fn ignore_hangup(&self) {
+        self.inner.ignores_hangup.store(true, Ordering::SeqCst);
     }
 
     /// Removes the action: the next signal ends the process.

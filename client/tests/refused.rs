@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use rig::{RunningNode, TestRig, UserHome, pieces, until};
 use serde_json::{Value, json};
 
-/// A proxy before a tracker: counts the uploads of each file and answers some with `busy`.
+/// A proxy before a tracker: counts the uploads of each file, and logins, and answers some with `busy`.
 #[derive(Clone)]
 struct UploadProxy {
     seen: Arc<Mutex<BTreeMap<String, usize>>>,
@@ -20,7 +20,7 @@ struct UploadProxy {
 }
 
 impl UploadProxy {
-    /// Starts before this tracker; these files are refused until [`UploadProxy::admit`].
+    /// Starts before this tracker; these files or commands are refused until [`UploadProxy::admit`].
     fn before(tracker: SocketAddr, busy_for: &[&'static str]) -> UploadProxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,10 +56,11 @@ impl UploadProxy {
     }
 
     fn is_busy(&self, request: &Value) -> bool {
-        if request["command"] != "upload_file" {
-            return false;
-        }
-        let file = request["command_args"]["file_name"].as_str().unwrap().to_owned();
+        let file = match request["command"].as_str() {
+            Some("upload_file") => request["command_args"]["file_name"].as_str().unwrap().to_owned(),
+            Some(command @ ("create_user" | "login")) => command.to_owned(),
+            _ => return false,
+        };
         let busy = self.busy_for.lock().unwrap().iter().any(|name| *name == file);
         *self.seen.lock().unwrap().entry(file).or_default() += 1;
         busy
@@ -177,4 +178,20 @@ fn an_upload_of_a_removed_member_is_kept_until_it_is_given_up() {
     let given_up = alice.run(["stop_share", "g", "f"]).expect(0);
     assert!(given_up.out.contains("no longer shared"), "{}", given_up.out);
     assert_eq!((share(&alice, "f"), records(&alice)), (None, 0));
+}
+
+#[test]
+fn a_login_is_sent_again_while_the_tracker_is_busy() {
+    let rig = TestRig::new();
+    let proxy = UploadProxy::before(rig.tracker(), &["create_user", "login"]);
+    rig.name_tracker(proxy.address);
+    let home = rig.home("alice");
+    std::thread::scope(|scope| {
+        let created = scope.spawn(|| home.run(["create_user", "alice", "password"]).expect(0));
+        for command in ["create_user", "login"] {
+            until("the command is sent again", || proxy.uploads_of(command) >= 2);
+            proxy.admit(command);
+        }
+        assert!(created.join().unwrap().out.contains("alice is logged in here"));
+    });
 }

@@ -37,6 +37,11 @@ pub(crate) struct TrackerCli {
     #[arg(long, value_name = "N")]
     pub(crate) connections_per_address: Option<NonZeroUsize>,
 
+    /// Seconds to wait at the start for an address that this machine does not have yet, and for a port or data that
+    /// another program still holds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) wait: u32,
+
     /// Found a cluster although other lines of the file do not answer; only if no tracker there has a log
     #[arg(long)]
     pub(crate) found: bool,

@@ -2,6 +2,7 @@
 //! addresses.
 
 mod cli;
+mod start_wait;
 mod status;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -9,16 +10,21 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGXFSZ};
 use tracing_subscriber::EnvFilter;
 use tracker::api::cluster_file;
-use tracker::replica::{self, FoundingOptions, LogDirectory, PreparedLog, Replica, ReplicaOptions};
-use tracker::server::{BindError, Server, bind_listener, check_address};
+use tracker::replica::{
+    self, FoundingOptions, LogDirectory, PreparedLog, Replica, ReplicaFault, ReplicaOptions,
+};
+use tracker::server::{BindError, LogLines, Server, bind_listener, check_address};
 
 use cli::{TrackerCli, TrackerSubcommand};
+use start_wait::StartWait;
 
 /// Log filter without `RUST_LOG`. The consensus library logs every step at level `info`.
 const LOG_FILTER: &str = "info,openraft=warn";
@@ -30,41 +36,49 @@ fn main() -> ExitCode {
     let cli = TrackerCli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     let colors = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colors).init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogLines::new()).with_ansi(colors).init();
     let done = match &cli.action {
         Some(TrackerSubcommand::Status { file }) => print_status(file.as_deref().or(cli.trackers.as_deref())),
         Some(TrackerSubcommand::Inspect { data }) => print_logs(data),
         None => run_server(&cli).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("tracker: {error:#}");
+        // There is no other place to report a failure to write to stderr.
+        _ = writeln!(io::stderr(), "tracker: {error:#}");
         ExitCode::FAILURE
     })
 }
 
 fn print_status(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, trackers) = read_cluster(file)?;
-    Ok(if status::print_trackers(&trackers) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO_TRACKER) })
+    let has_answer = status::print_trackers(&trackers, &mut io::stdout().lock())?;
+    Ok(if has_answer { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO_TRACKER) })
 }
 
 fn run_server(cli: &TrackerCli) -> anyhow::Result<()> {
     let (path, trackers) = read_cluster(cli.file.as_deref().or(cli.trackers.as_deref()))?;
+    ignore_signals()?;
     raise_descriptor_limit();
-    let own = match cli.number {
-        Some(number) => {
-            let own = nth_address(&path, &trackers, number)?;
-            check_address(own).map_err(|error| bind_failure(&error))?;
-            own
-        }
-        None => first_free_address(&path, &trackers)?,
-    };
+    let mut wait = StartWait::new(cli.wait);
+    let chosen = cli.number.map(|number| nth_address(&path, &trackers, number)).transpose()?;
+    let candidates = chosen.as_ref().map_or(&trackers[..], std::slice::from_ref);
+    let found = wait.retry(|| first_free_address(candidates), |refusals| describe_temporary(refusals));
+    let own = found.map_err(|refusals| match (chosen, refusals.first()) {
+        (Some(_), Some(refusal)) => bind_failure(refusal),
+        _ => no_address_failure(&path, &refusals),
+    })?;
     let founding =
         FoundingOptions { root: &cli.data, lines: &trackers, own_line: own, found_anyway: cli.found };
     let PreparedLog { key, dir } = replica::prepare_log(&founding)?;
     let options = ReplicaOptions::at(&own.to_string(), &key.cluster);
-    let replica = Replica::start(LogDirectory(dir.clone()), options)?;
+    let replica = wait.retry(
+        || Replica::start(LogDirectory(dir.clone()), options.clone()),
+        |fault| matches!(fault, ReplicaFault::InUse { .. }).then(|| fault.to_string()),
+    )?;
     // Only now: a client that can connect must be answered.
-    let listener = bind_listener(own).map_err(|error| bind_failure(&error))?;
+    let listener =
+        wait.retry(|| bind_listener(own), |refusal| describe_temporary(std::slice::from_ref(refusal)));
+    let listener = listener.map_err(|error| bind_failure(&error))?;
     let server =
         Server::new(listener, replica, &key.root, cli.connections_per_address.map(NonZeroUsize::get))
             .context("the server cannot start")?;
@@ -116,22 +130,35 @@ fn nth_address(path: &Path, trackers: &[SocketAddr], number: usize) -> anyhow::R
     })
 }
 
-/// The first address that can be served here.
-fn first_free_address(path: &Path, trackers: &[SocketAddr]) -> anyhow::Result<SocketAddr> {
+/// The first of these addresses that can be served here, or why none can.
+fn first_free_address(addresses: &[SocketAddr]) -> Result<SocketAddr, Vec<BindError>> {
     let mut refusals = Vec::new();
-    for address in trackers {
+    for address in addresses {
         match check_address(*address) {
             Ok(()) => return Ok(*address),
             Err(error) => refusals.push(error),
         }
     }
+    Err(refusals)
+}
+
+/// What is in the way of listening, if it may pass: the network is starting, or a predecessor is ending.
+fn describe_temporary(refusals: &[BindError]) -> Option<String> {
+    let may_pass = |error: &BindError| matches!(error, BindError::Taken(_) | BindError::NotOurs(_));
+    refusals.iter().any(may_pass).then(|| join_refusals(refusals))
+}
+
+fn join_refusals(refusals: &[BindError]) -> String {
+    refusals.iter().map(BindError::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn no_address_failure(path: &Path, refusals: &[BindError]) -> anyhow::Error {
     let one_is_taken = refusals.iter().any(|error| matches!(error, BindError::Taken(_)));
     let end = if one_is_taken { "End the program that has it, or add" } else { "Add" };
-    let refusals: Vec<String> = refusals.iter().map(BindError::to_string).collect();
-    anyhow::bail!(
+    anyhow::anyhow!(
         "no address in {} can be served here: {}. {end} a line with an address of this machine",
         path.display(),
-        refusals.join("; ")
+        join_refusals(refusals)
     )
 }
 
@@ -154,6 +181,15 @@ fn announce_address(address: SocketAddr) {
     if let Err(error) = written {
         tracing::debug!(%error, "cannot write to standard output");
     }
+}
+
+/// Ignores the signals that end a program by default though it can go on: SIGHUP, which comes with the end of a terminal,
+/// and SIGXFSZ, which a write past `ulimit -f` raises beside its error.
+fn ignore_signals() -> anyhow::Result<()> {
+    for signal in [SIGHUP, SIGXFSZ] {
+        signal_hook::flag::register(signal, Arc::default()).context("cannot handle signals")?;
+    }
+    Ok(())
 }
 
 /// Raises the soft limit of descriptors to the hard limit. Each connection takes one, and the usual soft

@@ -1,6 +1,6 @@
 //! `tracker status`: asks each tracker of the cluster for its status, one after another.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -15,18 +15,30 @@ use tracker::api::response::ReceivedAnswer;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Prints one line per tracker. Whether any of them answered.
-pub(crate) fn print_trackers(trackers: &[SocketAddr]) -> bool {
+pub(crate) fn print_trackers(trackers: &[SocketAddr], out: &mut impl Write) -> anyhow::Result<bool> {
     let mut answered = false;
     for address in trackers.iter().filter(|address| address.port() != 0) {
         match ask_status(*address) {
             Ok(status) => {
                 answered = true;
-                println!("{address}  {}", describe_status(*address, &status));
+                writeln!(out, "{address}  {}", describe_status(*address, &status))?;
             }
-            Err(error) => println!("{address}  no answer: {error:#}"),
+            Err(error) => writeln!(out, "{address}  no answer: {}", describe_error(&error))?,
         }
     }
-    answered
+    Ok(answered)
+}
+
+/// Why a tracker did not answer. The system's words for a timeout name a resource.
+fn describe_error(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+            format!("nothing came within {} s", TIMEOUT.as_secs())
+        }
+        Some(io::ErrorKind::ConnectionRefused) => "nothing listens there".to_owned(),
+        Some(io::ErrorKind::ConnectionReset) => "the connection was closed without an answer".to_owned(),
+        _ => format!("{error:#}"),
+    }
 }
 
 fn describe_status(address: SocketAddr, status: &StatusAnswer) -> String {

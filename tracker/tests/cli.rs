@@ -4,7 +4,9 @@
 
 mod rig;
 
-use std::process::Output;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::process::{Output, Stdio};
 
 use rig::{Tracker, command, unused_address};
 
@@ -18,7 +20,7 @@ fn run(dir: &std::path::Path, args: &[&str]) -> (Output, String) {
 fn assert_fails(text: &str, args: &[&str], expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("info.txt"), text).unwrap();
-    let (output, errors) = run(dir.path(), args);
+    let (output, errors) = run(dir.path(), &[args, &["--wait", "0"]].concat());
     assert!(!output.status.success());
     assert!(output.stdout.is_empty());
     assert!(errors.contains(expected), "{errors}");
@@ -55,6 +57,8 @@ fn signals_end_the_tracker_cleanly() {
         let mut client = tracker.connect();
         client.ok("ping", serde_json::json!({}));
         let pid = rustix::process::Pid::from_raw(i32::try_from(tracker.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        client.ok("ping", serde_json::json!({}));
         rustix::process::kill_process(pid, signal).unwrap();
         assert!(tracker.wait().success());
     }
@@ -97,4 +101,59 @@ fn status_queries_each_tracker() {
     drop(tracker);
     let (output, _) = run(dir.path(), &["status", "info.txt"]);
     assert_eq!(output.status.code(), Some(7));
+}
+
+#[test]
+fn status_names_a_timeout() {
+    let dir = tempfile::tempdir().unwrap();
+    // It takes connections and answers nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    std::fs::write(dir.path().join("info.txt"), format!("{address}\n")).unwrap();
+    let (output, _) = run(dir.path(), &["status", "info.txt"]);
+    let line = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(line, format!("{address}  no answer: nothing came within 2 s\n"));
+}
+
+#[test]
+fn a_port_that_is_held_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, address) = unused_address();
+    std::fs::write(dir.path().join("tracker_info.txt"), format!("{address}\n")).unwrap();
+    let mut waiting = command(dir.path());
+    let mut child = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.contains(&format!("{address} is taken by another program; trying again")), "{told}");
+    drop(held);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(line, format!("tracker listening on {address}\n"));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (gone, without_reader) = std::io::pipe().unwrap();
+    drop(gone);
+    let (mut unread, with_reader) = std::io::pipe().unwrap();
+    for stderr in [Stdio::from(full), Stdio::from(without_reader), Stdio::from(with_reader)] {
+        let mut tracker = Tracker::with_log("trace", stderr);
+        let mut client = tracker.connect();
+        // Each logs something, far more in all than a pipe holds.
+        for _ in 0..300 {
+            client.ok("ping", serde_json::json!({}));
+            tracker.connect().send_bytes(b"GET / HTTP/1.1\r\n\r\n");
+        }
+        client.ok("create_user", serde_json::json!({"user_id": "alice", "passwd": "secret"}));
+        client.log_in("alice");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(tracker.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(tracker.wait().success());
+    }
+    let mut log = Vec::new();
+    unread.read_to_end(&mut log).unwrap();
+    assert!(log.len() > 32 * 1024, "the pipe held {} bytes", log.len());
 }

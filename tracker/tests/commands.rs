@@ -233,7 +233,7 @@ fn a_retried_logout_gives_its_first_outcome_on_another_connection_too() {
 }
 
 #[test]
-fn failed_logins_are_answered_late_but_never_refused() {
+fn a_few_wrong_passwords_hold_no_login_up() {
     let tracker = Tracker::start();
     let mut client = tracker.user("alice", 5_001);
     for _ in 0..5 {

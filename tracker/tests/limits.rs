@@ -4,7 +4,7 @@
 
 mod rig;
 
-use rig::{Tracker, frame};
+use rig::{Client, Tracker, frame};
 use serde_json::json;
 
 const PING: &str = r#"{"command":"ping"}"#;
@@ -160,18 +160,23 @@ fn a_login_delays_only_its_own_connection() {
 }
 
 #[test]
-fn too_many_passwords_at_once_are_refused_as_busy() {
+fn too_many_new_accounts_at_once_are_refused_as_busy_and_keep_no_user_out() {
     let tracker = Tracker::start();
-    let mut clients: Vec<_> = (0..200).map(|_| tracker.connect()).collect();
+    let mut owner = tracker.user("alice", 5_001);
+    let mut clients: Vec<_> = (0..200).map(|index| Client::from_host(2 + index % 16, &tracker)).collect();
     for (index, client) in clients.iter_mut().enumerate() {
         let args = json!({"user_id": format!("user{index}"), "passwd": "secret"});
         client.send(&json!({"command": "create_user", "command_args": args}).to_string());
     }
+    // Neither from another address, nor from one of the crowd, nor with a new connection.
+    owner.log_in("alice");
+    Client::from_host(2, &tracker).log_in("alice");
+    Client::from_host(77, &tracker).log_in("alice");
     let answers: Vec<_> = clients.iter_mut().map(|client| client.receive().unwrap()).collect();
     let busy = answers.iter().filter(|answer| answer["code"] == "busy").count();
     let made = answers.iter().filter(|answer| answer["status"] == "success").count();
     assert_eq!(busy + made, answers.len());
-    assert!(made >= 32, "{made} users were created");
+    assert!(made >= 64 && busy > 0, "{made} users were created");
     clients[0].send(PING);
     assert_eq!(clients[0].receive().unwrap()["status"], "success", "the connection stays open");
 }

@@ -20,6 +20,7 @@ pub(super) fn run_serve(
     screen: &mut Screen,
     signals: &SignalHandler,
 ) -> Result<(), ClientFault> {
+    signals.ignore_hangup();
     let lock = lock_state_dir(plan)?;
     let node = NodeRuntime::start(plan.node.clone(), lock)?;
     let listen = node.listen_address()?;

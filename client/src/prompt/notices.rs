@@ -2,6 +2,7 @@
 //!
 //! When the node goes away the process ends with exit 1 and a restored terminal, unless the prompt is leaving already.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustyline::ExternalPrinter;
@@ -32,7 +33,8 @@ pub(super) fn watch_notices(
         let text = escape_lines(text);
         let printed = printer.as_mut().is_some_and(|printer| printer.print(format!("{text}\n")).is_ok());
         if !printed {
-            eprintln!("{text}");
+            // A terminal that has gone ends the prompt, not its threads.
+            _ = writeln!(std::io::stderr(), "{text}");
         }
     };
     let hear = move || {

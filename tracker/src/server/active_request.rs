@@ -9,7 +9,7 @@ use crate::api::answers::AddressProblem;
 use crate::api::request::Request;
 
 use super::bodies::BodyJob;
-use super::dispatch::{Continuation, Decision, Reply};
+use super::dispatch::{Continuation, Decision};
 use super::passwords::PasswordResult;
 
 /// A request, from the moment its message is taken until its answer is appended.
@@ -18,9 +18,6 @@ pub(super) struct ActiveRequest {
     pub(super) held_bytes: usize,
     /// Room reserved for its answer, in bytes.
     pub(super) reserved_bytes: usize,
-    /// When the message was taken, in milliseconds. Delays count from here, so they include the time for a
-    /// password hash.
-    pub(super) received_ms: u64,
     pub(super) request_id: Option<Value>,
     stage: RequestStage,
 }
@@ -41,8 +38,6 @@ pub(super) enum RequestStage {
     AwaitingAddressCheck(Continuation<Result<(), AddressProblem>>),
     /// The state machine's decision.
     AwaitingDecision(Continuation<Decision>),
-    /// The end of a delay.
-    AwaitingDelay(Box<Reply>),
     /// A worker builds or renders its large answer.
     Rendering,
     /// Nothing: the loop works on it.
@@ -50,14 +45,8 @@ pub(super) enum RequestStage {
 }
 
 impl ActiveRequest {
-    pub(super) fn new(held_bytes: usize, received_ms: u64) -> ActiveRequest {
-        ActiveRequest {
-            held_bytes,
-            reserved_bytes: 0,
-            received_ms,
-            request_id: None,
-            stage: RequestStage::Running,
-        }
+    pub(super) fn new(held_bytes: usize) -> ActiveRequest {
+        ActiveRequest { held_bytes, reserved_bytes: 0, request_id: None, stage: RequestStage::Running }
     }
 
     /// Starts to wait.

@@ -49,7 +49,7 @@ fn an_active_request_holds_no_input_buffer() {
     let (mut connection, mut client) = pair();
     let request = format!("{{\"command\":\"ping\",\"filler\":\"{}\"}}", "x".repeat(60_000));
     assert_eq!(receive(&mut connection, &mut client, request.as_bytes()), 1);
-    connection.request = Some(ActiveRequest::new(0, NOW_MS));
+    connection.request = Some(ActiveRequest::new(0));
     assert_eq!(connection.measure_held().input_bytes, 0);
     assert!(connection.incoming.held_bytes() <= KEPT_BUFFER_BYTES);
     // A partial request is kept, and counted.

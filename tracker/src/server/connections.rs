@@ -17,8 +17,6 @@ use super::timers::TimerQueue;
 /// What is due at a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LoopTimer {
-    /// Send an answer that was delayed.
-    DelayedAnswer(ConnectionToken),
     /// Check whether a connection still waits for its client.
     StallCheck(ConnectionToken),
     /// Stop draining input and close.
@@ -133,8 +131,7 @@ impl Connections {
         let connection = self.slots.remove(token)?;
         self.admission.forget(token, connection.counted_bytes);
         self.places.forget(token);
-        let timers =
-            [LoopTimer::DelayedAnswer(token), LoopTimer::StallCheck(token), LoopTimer::DrainEnd(token)];
+        let timers = [LoopTimer::StallCheck(token), LoopTimer::DrainEnd(token)];
         timers.into_iter().for_each(|timer| self.timers.cancel(timer));
         self.ready.remove(&token);
         Some(connection)

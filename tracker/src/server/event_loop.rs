@@ -133,7 +133,6 @@ impl Server {
     fn fire_timers(&mut self, now: ClockReading) {
         while let Some(timer) = self.turns.connections.timers.pop(now.ms) {
             match timer {
-                LoopTimer::DelayedAnswer(token) => self.turns.end_delay(token, now),
                 LoopTimer::StallCheck(token) => self.turns.check_stall(token, now),
                 LoopTimer::DrainEnd(token) => self.turns.close(token, now),
                 LoopTimer::AcceptRetry => self.accept(now),

@@ -131,6 +131,12 @@ pub(super) const DRAIN_MS: u64 = 1_000;
 /// Connections accepted in one round of the loop. Each gets a turn before others can displace it.
 pub(super) const ACCEPTS_PER_ROUND: usize = 256;
 
+/// Lines at `info` and above that one place in the code writes to the log in a window; more are counted.
+pub(super) const LOG_LINES_PER_WINDOW: u64 = 10;
+
+/// See [`LOG_LINES_PER_WINDOW`], in milliseconds.
+pub(super) const LOG_WINDOW_MS: u64 = 60_000;
+
 /// Pause before the next connections are accepted, in milliseconds.
 pub(super) const ACCEPT_PAUSE_MS: u64 = 1;
 
@@ -147,16 +153,8 @@ pub(super) const EVENTS: usize = 1_024;
 /// allocating that much for each hash would fragment the heap.
 pub(super) const PASSWORD_THREADS: usize = 2;
 
-/// Passwords that wait for a thread; more are answered with `busy`.
+/// Passwords of each [class](super::password_queue::PasswordClass) that wait for a thread; more are answered with `busy`.
 pub(super) const PASSWORDS_WAITING: usize = 64;
-
-/// Passwords of one [`address_block`](super::throttle::address_block) that may always wait: a room full of
-/// people.
-pub(super) const PASSWORDS_PER_BLOCK: usize = 8;
-
-/// While fewer passwords than this wait, one address block may have more: the other half stays free for
-/// others.
-pub(super) const PASSWORDS_SHARED: usize = PASSWORDS_WAITING / 2;
 
 /// Nodes that are called back at the same time, each by a thread that waits for [`ADDRESS_CHECK_MS`] at most.
 pub(super) const ADDRESS_CHECK_THREADS: usize = 4;
@@ -185,20 +183,23 @@ pub(super) const BODIES_WAITING: usize = 16;
 /// Longer requests, in bytes, are parsed by a worker thread, and longer answers rendered there.
 pub(super) const LARGE_BODY_BYTES: usize = 64 * 1024;
 
-/// Failed logins without a delay: people mistype.
-pub(super) const FREE_FAILURES: u32 = 3;
+/// Password attempts that one address block may begin at once and have fail: a room full of people who mistype.
+pub(super) const BLOCK_ATTEMPTS_MAX: u64 = 64;
 
-/// Delay of the first failure after those, in milliseconds. It doubles with each more.
-pub(super) const FIRST_DELAY_MS: u64 = 250;
+/// One more attempt is allowed to an address block after this long, in milliseconds.
+pub(super) const BLOCK_ATTEMPT_EVERY_MS: u64 = 2_000;
 
-/// Longest delay of an answer, in milliseconds.
-pub(super) const DELAY_MAX_MS: u64 = 8_000;
+/// The same for one user at one address block.
+pub(super) const USER_ATTEMPTS_MAX: u64 = 10;
 
-/// Failures expire after this long without another one, in milliseconds.
-pub(super) const FAILURE_MEMORY_MS: u64 = 15 * 60 * 1_000;
+/// See [`USER_ATTEMPTS_MAX`], in milliseconds: at most 8,640 guesses a day.
+pub(super) const USER_ATTEMPT_EVERY_MS: u64 = 10_000;
 
-/// Users and addresses whose failures are counted; beyond it the oldest are dropped.
+/// Users and addresses whose attempts are counted; beyond it those that expire first are dropped.
 pub(super) const THROTTLED_MAX: usize = 16_384;
+
+/// Addresses of users that are remembered; beyond it the oldest are dropped.
+pub(super) const KNOWN_LOGINS_MAX: usize = 16_384;
 
 /// A ticket is reused for this long after it was signed, in seconds: it is valid for 8 more minutes then.
 pub(super) const TICKET_AGAIN_S: u64 = 60;

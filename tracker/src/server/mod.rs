@@ -7,7 +7,7 @@
 //!       ├──────────────────► connections   sockets, timers, `places`, `admission` (memory budgets)
 //!       ▼                         ▲
 //!    requests ────────────────────┘        one request, stage by stage (`active_request`)
-//!       ├──► workers: passwords (argon2id), bodies (large JSON), address_check (calls nodes back)
+//!       ├──► workers: passwords (argon2id, by `password_queue`), bodies (large JSON), address_check (calls nodes back)
 //!       ▼
 //!    dispatch ──► replicated_state ──► replica
 //!       │              └─ view_cache
@@ -30,6 +30,9 @@ mod event_loop;
 mod keys;
 mod limits;
 mod listener;
+mod log_lines;
+mod log_output;
+mod password_queue;
 mod passwords;
 mod places;
 mod replicated_state;
@@ -45,3 +48,4 @@ mod workers;
 
 pub use event_loop::Server;
 pub use listener::{BindError, bind_listener, check_address};
+pub use log_lines::LogLines;

@@ -23,6 +23,8 @@ pub(super) enum PasswordResult {
     Verified(bool),
     /// Hashing failed: the machine has no memory or no random bytes.
     Failed,
+    /// Too many passwords waited: this one was not looked at.
+    Refused,
 }
 
 /// The memory in which one thread hashes.

@@ -4,9 +4,8 @@
 //! Invariant: a waiting request goes on by exactly one event: room, the turn of its list, a worker's result,
 //! a decision of the state, or a timer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use mio::Waker;
@@ -20,12 +19,13 @@ use super::active_request::{ActiveRequest, RequestStage};
 use super::address_check::{self, AddressCheckJob};
 use super::bodies::{self, AnswerDraft, BodyJob, BodyResult};
 use super::clock::ClockReading;
-use super::connections::{Connections, LoopTimer};
+use super::connections::Connections;
 use super::dispatch::{self, AnswerRoom, Continuation, Reply, RequestStep, Service, StepResult};
 use super::limits::{
     ADDRESS_CHECK_THREADS, ADDRESS_CHECKS_WAITING, BODIES_WAITING, BODY_THREADS, LARGE_BODY_BYTES,
-    PASSWORD_THREADS, PASSWORDS_PER_BLOCK, PASSWORDS_SHARED, PASSWORDS_WAITING,
+    PASSWORD_THREADS,
 };
+use super::password_queue::{PasswordClass, PasswordQueue};
 use super::passwords::{self, PasswordJob, PasswordResult};
 use super::slots::ConnectionToken;
 use super::throttle;
@@ -37,8 +37,9 @@ pub(super) struct RequestPipeline {
     passwords: WorkerPool<PasswordJob, PasswordResult>,
     bodies: WorkerPool<BodyJob, BodyResult>,
     address_checks: WorkerPool<AddressCheckJob, Result<(), AddressProblem>>,
-    /// Passwords that the workers have, with the address block that each came from.
-    hashing: BTreeMap<ConnectionToken, IpAddr>,
+    waiting_passwords: PasswordQueue<PasswordJob>,
+    /// Passwords that the workers have: at most one for each.
+    passwords_in_work: usize,
     /// Large bodies that wait for a place among the jobs of the body workers.
     queued_bodies: VecDeque<ConnectionToken>,
 }
@@ -54,7 +55,7 @@ impl RequestPipeline {
             passwords: WorkerPool::start(
                 "password",
                 PASSWORD_THREADS,
-                PASSWORDS_WAITING,
+                PASSWORD_THREADS,
                 waker,
                 passwords::run_password_job,
             )?,
@@ -66,7 +67,8 @@ impl RequestPipeline {
                 waker,
                 address_check::run_address_check,
             )?,
-            hashing: BTreeMap::new(),
+            waiting_passwords: PasswordQueue::new(),
+            passwords_in_work: 0,
             queued_bodies: VecDeque::new(),
         })
     }
@@ -82,11 +84,11 @@ impl RequestPipeline {
         connections.places.note_request(token, now.ms);
         let Some(connection) = connections.get_mut(token) else { return };
         if text.len() <= LARGE_BODY_BYTES {
-            connection.request = Some(ActiveRequest::new(0, now.ms));
+            connection.request = Some(ActiveRequest::new(0));
             self.run(connections, token, now).admit(Request::parse(&text));
             return self.take_decisions(connections, now);
         }
-        connection.request = Some(ActiveRequest::new(text.len(), now.ms));
+        connection.request = Some(ActiveRequest::new(text.len()));
         self.run(connections, token, now).submit_body(BodyJob::Parse(text));
     }
 
@@ -145,11 +147,12 @@ impl RequestPipeline {
     /// Continues every request whose password, call, large body or decision is ready.
     pub(super) fn take_results(&mut self, connections: &mut Connections, now: ClockReading) {
         while let Some((token, result)) = self.passwords.next_result() {
-            self.hashing.remove(&token);
+            self.passwords_in_work -= 1;
             let Some(RequestStage::AwaitingPassword(next)) = connections.take_stage(token) else { continue };
             self.run(connections, token, now).resume(next, result.unwrap_or(PasswordResult::Failed));
             connections.ready.insert(token);
         }
+        self.start_passwords();
         while let Some((token, result)) = self.address_checks.next_result() {
             let Some(RequestStage::AwaitingAddressCheck(next)) = connections.take_stage(token) else {
                 continue;
@@ -182,22 +185,21 @@ impl RequestPipeline {
         self.take_decisions(connections, now);
     }
 
-    /// Sends the answer of a request whose delay is over.
-    pub(super) fn end_delay(
-        &mut self,
-        connections: &mut Connections,
-        token: ConnectionToken,
-        now: ClockReading,
-    ) {
-        if let Some(RequestStage::AwaitingDelay(reply)) = connections.take_stage(token) {
-            self.run(connections, token, now).reply(*reply);
-            connections.ready.insert(token);
-        }
-    }
-
     /// Forgets the request of a closed connection.
     pub(super) fn forget(&mut self, token: ConnectionToken) {
         self.queued_bodies.retain(|queued| *queued != token);
+        self.waiting_passwords.forget(token);
+    }
+
+    /// Hands passwords to the workers, one to each.
+    fn start_passwords(&mut self) {
+        while self.passwords_in_work < PASSWORD_THREADS
+            && let Some((token, job)) = self.waiting_passwords.pop()
+        {
+            let is_taken = self.passwords.submit(token, job).is_ok();
+            assert!(is_taken, "the pool has room for one password of each worker");
+            self.passwords_in_work += 1;
+        }
     }
 }
 
@@ -273,12 +275,6 @@ impl RequestRun<'_> {
         match step {
             Err(failure) => self.reply(Err(failure)),
             Ok(RequestStep::Answer(success)) => self.reply(Ok(*success)),
-            Ok(RequestStep::DelayedAnswer(reply, 0)) => self.reply(*reply),
-            Ok(RequestStep::DelayedAnswer(reply, delay_ms)) => {
-                let at_ms = (active.received_ms + delay_ms).max(now.ms);
-                active.wait_for(RequestStage::AwaitingDelay(reply));
-                self.connections.timers.set(LoopTimer::DelayedAnswer(token), at_ms);
-            }
             Ok(RequestStep::BuildAnswer(build)) => {
                 let (request_id, epoch) = (active.request_id.take(), service.epoch());
                 self.submit_body(BodyJob::Build(Box::new(AnswerDraft { request_id, epoch, build })));
@@ -287,7 +283,7 @@ impl RequestRun<'_> {
                 active.wait_for(RequestStage::AwaitingListTurn(next));
                 self.connections.admission.queue_list(token);
             }
-            Ok(RequestStep::Password(job, next)) => self.submit_password(job, next),
+            Ok(RequestStep::Password(class, job, next)) => self.queue_password(class, job, next),
             Ok(RequestStep::CheckAddress(job, next)) => {
                 if self.pipeline.address_checks.submit(token, job).is_err() {
                     return self.reply(Err(dispatch::too_many_checks()));
@@ -316,18 +312,19 @@ impl RequestRun<'_> {
         }
     }
 
-    /// Hands a password to the workers, unless too many wait, or too many from this address block.
-    fn submit_password(&mut self, job: PasswordJob, next: Continuation<PasswordResult>) {
-        let RequestPipeline { passwords, hashing, .. } = &mut *self.pipeline;
+    /// Queues a password. If too many wait, the request that has no place goes on without its password.
+    fn queue_password(&mut self, class: PasswordClass, job: PasswordJob, next: Continuation<PasswordResult>) {
         let Some(connection) = self.connections.get_mut(self.token) else { return };
         let block = throttle::address_block(connection.caller.ip);
-        let from_here = hashing.values().filter(|other| **other == block).count();
-        let is_crowded = from_here >= PASSWORDS_PER_BLOCK && hashing.len() >= PASSWORDS_SHARED;
-        if is_crowded || passwords.submit(self.token, job).is_err() {
-            return self.reply(Err(dispatch::too_many_logins()));
-        }
-        hashing.insert(self.token, block);
         self.connections.wait_for(self.token, RequestStage::AwaitingPassword(next));
+        let refused = self.pipeline.waiting_passwords.push(class, block, self.token, job);
+        if let Some(token) = refused
+            && let Some(RequestStage::AwaitingPassword(next)) = self.connections.take_stage(token)
+        {
+            self.pipeline.run(self.connections, token, self.now).resume(next, PasswordResult::Refused);
+            self.connections.ready.insert(token);
+        }
+        self.pipeline.start_passwords();
     }
 
     fn reply(&mut self, mut result: Reply) {

@@ -71,10 +71,6 @@ impl TurnScheduler {
         self.requests.take_results(&mut self.connections, now);
     }
 
-    pub(super) fn end_delay(&mut self, token: ConnectionToken, now: ClockReading) {
-        self.requests.end_delay(&mut self.connections, token, now);
-    }
-
     fn run_turn(&mut self, token: ConnectionToken, now: ClockReading) {
         let mut end = self.take_messages(token, now);
         if !matches!(end, TurnEnd::Closed) && !self.send(token, now) {

@@ -60,6 +60,13 @@ impl Tracker {
         Tracker::spawn(command(dir.path()).args(options), dir)
     }
 
+    /// The same, with a log of this level that goes to `stderr`.
+    pub(crate) fn with_log(level: &str, stderr: Stdio) -> Tracker {
+        let dir = memory_dir();
+        std::fs::write(dir.path().join("tracker_info.txt"), "127.0.0.1 0\n").unwrap();
+        Tracker::spawn_logging(command(dir.path()).env("RUST_LOG", level), dir, stderr)
+    }
+
     /// The same, with at most this many descriptors.
     pub(crate) fn with_descriptors(limit: usize) -> Tracker {
         let dir = memory_dir();
@@ -77,7 +84,11 @@ impl Tracker {
     }
 
     fn spawn(command: &mut Command, dir: tempfile::TempDir) -> Tracker {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Tracker::spawn_logging(command, dir, Stdio::null())
+    }
+
+    fn spawn_logging(command: &mut Command, dir: tempfile::TempDir, stderr: Stdio) -> Tracker {
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.strip_prefix("tracker listening on ").expect("the one line on stdout");

@@ -1,6 +1,7 @@
 //! Handles the requests of front ends by calling the node's parts.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use engine::Engine;
 use engine::lock::lock;
@@ -8,6 +9,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tracker::api::answers::{
     FilesAnswer, GroupsAnswer, JoinAnswer, PeerEntry, PeersAnswer, RequestsAnswer, WhoamiAnswer,
 };
+use tracker::api::failure::FailureCode;
 use tracker::api::limits::LIST_MAX_ENTRIES;
 use tracker::api::request::{Command, ListPage, Password};
 use tracker::api::{GroupFile, GroupId, Policy, UserId};
@@ -17,6 +19,7 @@ use crate::ipc::protocol::{NodeAnswer, NodeRequest};
 use crate::ipc::rows::{
     FileListRow, GroupListRow, NodeStatus, PeerRow, ShareRow, TransferRow, WaitingSharesRow,
 };
+use crate::limits;
 use crate::node::core::{NodeCore, to_engine_key};
 use crate::node::downloads::{DownloadControl, DownloadRequest, Downloads, StartOutcome, follow_download};
 use crate::node::events::EventStream;
@@ -72,8 +75,8 @@ impl RequestHandler {
     /// and answered by the trackers' message.
     fn control(&self, command: Command) -> Result<NodeAnswer, ClientFault> {
         match command {
-            Command::CreateUser { user, password } => self.create_user(&user, password),
-            Command::Login { user, password, .. } => self.log_in(user, password),
+            Command::CreateUser { user, password } => self.create_user(&user, &password),
+            Command::Login { user, password, .. } => self.log_in(&user, &password),
             Command::Logout => self.log_out(),
             Command::Whoami => self.whoami(),
             Command::JoinGroup { group } => self.join_group(&group),
@@ -89,6 +92,7 @@ impl RequestHandler {
             Command::AcceptRequest { .. } | Command::RejectRequest { .. } | Command::RemoveMember { .. } => {
                 self.relay(command).map_err(advise_owner)
             }
+            command @ Command::ChangePassword { .. } => self.retry_while_busy(|| self.relay(command.clone())),
             command => self.relay(command),
         }
     }
@@ -113,13 +117,30 @@ impl RequestHandler {
         self.request::<IgnoredAny>(command).map(|(_, message)| NodeAnswer::Said { message })
     }
 
+    /// Sends a request with a password, again while the tracker has too many others to check.
+    fn retry_while_busy<T>(&self, send: impl Fn() -> Result<T, ClientFault>) -> Result<T, ClientFault> {
+        let mut pause = Duration::from_millis(limits::LOGIN_RETRY_FIRST_MS);
+        for _ in 0..limits::LOGIN_RETRIES {
+            match send() {
+                Err(fault) if fault.refusal_code == Some(FailureCode::Busy) => {
+                    if self.core.shutdown.wait_timeout(pause) {
+                        return Err(fault);
+                    }
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+        send()
+    }
+
     /// Creates a user, and logs the user in unless another one is logged in here.
-    fn create_user(&self, user: &UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+    fn create_user(&self, user: &UserId, password: &Password) -> Result<NodeAnswer, ClientFault> {
         let create = Command::CreateUser { user: user.clone(), password: password.clone() };
-        let (_, message) = self.request::<IgnoredAny>(create)?;
+        let (_, message) = self.retry_while_busy(|| self.request::<IgnoredAny>(create.clone()))?;
         let login = match self.core.trackers.user() {
             Some(other) => format!("{other} stays logged in here"),
-            None => match self.log_in(user.clone(), password) {
+            None => match self.log_in(user, password) {
                 Ok(_) => format!("{user} is logged in here"),
                 Err(fault) => format!("the login failed: {fault}; `login {user}` tries it again"),
             },
@@ -127,11 +148,12 @@ impl RequestHandler {
         Ok(NodeAnswer::Said { message: format!("{message}; {login}") })
     }
 
-    fn log_in(&self, user: UserId, password: Password) -> Result<NodeAnswer, ClientFault> {
+    fn log_in(&self, user: &UserId, password: &Password) -> Result<NodeAnswer, ClientFault> {
         let _changing_user = lock(&self.login_lock);
         let name = user.to_string();
         let before = self.core.trackers.user().filter(|before| *before != name);
-        let mut message = self.core.trackers.log_in(user, password)?;
+        let mut message =
+            self.retry_while_busy(|| self.core.trackers.log_in(user.clone(), password.clone()))?;
         if let Some(before) = before {
             message = format!(
                 "{message}; {before}, who was logged in here, is logged out: two users at a time need two state \

@@ -1,7 +1,9 @@
 //! Users and their sessions: create_user, login, logout, change_password, whoami.
 //!
-//! Only create_user reveals whether a user exists. Its refusal of a taken name is delayed like a failed login, so
+//! Only create_user reveals whether a user exists. Its refusal of a taken name counts as a failed password attempt, so
 //! that names cannot be tried quickly.
+
+use std::net::IpAddr;
 
 use crate::api::answers::{CommandAnswer, LoginAnswer, WhoamiAnswer};
 use crate::api::failure::RequestFailure;
@@ -14,6 +16,7 @@ use crate::state::node::NodeEndpoint;
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 
 use super::super::clock::ClockReading;
+use super::super::password_queue::PasswordClass;
 use super::super::passwords::{PasswordJob, PasswordResult};
 use super::super::session_token::{self, SessionClaims};
 use super::replies;
@@ -35,52 +38,68 @@ impl Service {
         password: Password,
         now: ClockReading,
     ) -> StepResult {
+        self.admit_attempt(caller.ip, &user, now)?;
         if self.state.queries().account(&user).is_some() {
-            return self.refuse_taken_name(caller, user, now);
+            return Err(CommandRefusal::UserExists(user).into());
         }
-        RequestStep::password(PasswordJob::Hash(password), move |_, _, result, now| {
+        let hash = PasswordJob::Hash(password);
+        RequestStep::password(PasswordClass::NewAccount, hash, move |service, caller, result, now| {
             let PasswordResult::Hashed(password_hash) = result else {
-                return Err(replies::internal_failure());
+                return Err(service.end_untried(caller, &user, &result));
             };
             let create = LogAction::CreateUser { user: user.clone(), password_hash };
             let command = LogCommand::anonymous(now.unix_s, create);
             RequestStep::propose(command, move |service, caller, decision, now| match decision {
-                Ok(CommandOutcome::UserCreated) => RequestStep::succeed(format!("user {user} is created")),
+                Ok(CommandOutcome::UserCreated) => {
+                    service.throttle.record_login(&user, caller.ip, now.ms);
+                    RequestStep::succeed(format!("user {user} is created"))
+                }
                 Ok(other) => Err(replies::unexpected_outcome(&other)),
-                Err(CommandRefusal::UserExists(user)) => service.refuse_taken_name(caller, user, now),
                 Err(refusal) => Err(refusal.into()),
             })
         })
     }
 
-    /// Refuses a taken name. It counts as a failed login: otherwise names could be tried without delay.
-    fn refuse_taken_name(&mut self, caller: &Caller, user: UserId, now: ClockReading) -> StepResult {
-        let delay_ms = self.throttle.record_failure(&user, caller.ip, now.ms);
-        RequestStep::delayed_answer(Err(CommandRefusal::UserExists(user).into()), delay_ms)
+    /// Counts a password attempt that begins, and says in which class its password waits.
+    fn admit_attempt(
+        &mut self,
+        ip: IpAddr,
+        user: &UserId,
+        now: ClockReading,
+    ) -> Result<PasswordClass, RequestFailure> {
+        self.throttle.admit(user, ip, now.ms).map_err(replies::too_many_attempts)?;
+        let is_known = self.throttle.is_known(user, ip);
+        Ok(if is_known { PasswordClass::KnownLogin } else { PasswordClass::Login })
+    }
+
+    /// Takes back an attempt whose password was neither right nor wrong, and says why.
+    fn end_untried(&mut self, caller: &Caller, user: &UserId, result: &PasswordResult) -> RequestFailure {
+        self.throttle.take_back(user, caller.ip);
+        replies::untried_password(result)
     }
 
     pub(super) fn login(
         &mut self,
+        caller: &Caller,
         user: UserId,
         password: Password,
         node: Option<NodeEndpoint>,
+        now: ClockReading,
     ) -> StepResult {
+        let class = self.admit_attempt(caller.ip, &user, now)?;
         let account = self.state.queries().account(&user);
         let password_epoch = account.as_ref().map_or(0, |account| account.password_epoch);
         let job = PasswordJob::Verify(password, account.map(|account| account.password_hash));
         let attempt = LoginAttempt { user, password_epoch, node };
-        RequestStep::password(job, move |service, caller, result, now| match result {
+        RequestStep::password(class, job, move |service, caller, result, now| match result {
             PasswordResult::Verified(true) => service.begin_session(caller, attempt, now),
-            PasswordResult::Verified(false) => {
-                let delay_ms = service.throttle.record_failure(&attempt.user, caller.ip, now.ms);
-                RequestStep::delayed_answer(Err(replies::wrong_password()), delay_ms)
-            }
-            PasswordResult::Hashed(_) | PasswordResult::Failed => Err(replies::internal_failure()),
+            PasswordResult::Verified(false) => Err(replies::wrong_password()),
+            other => Err(service.end_untried(caller, &attempt.user, &other)),
         })
     }
 
     fn begin_session(&mut self, caller: &Caller, attempt: LoginAttempt, now: ClockReading) -> StepResult {
-        let delay_ms = self.throttle.record_success(&attempt.user, caller.ip, now.ms);
+        self.throttle.record_login(&attempt.user, caller.ip, now.ms);
         let mut session = SessionId([0; 16]);
         if let Err(error) = getrandom::fill(&mut session.0) {
             tracing::error!(%error, "the system gives no random bytes");
@@ -91,14 +110,11 @@ impl Service {
         let expires_s = now.unix_s + SESSION_LIFE_S;
         let claims = SessionClaims { user, session, password_epoch, expires_s };
         let command = LogCommand::anonymous(now.unix_s, login);
-        RequestStep::propose(command, move |service, caller, decision, now| {
-            let reply = match decision {
-                Ok(CommandOutcome::LoggedIn) => Ok(service.complete_login(caller, claims, now)),
-                Ok(other) => Err(replies::unexpected_outcome(&other)),
-                Err(CommandRefusal::NoSuchUser(_)) => Err(replies::wrong_password()),
-                Err(refusal) => Err(refusal.into()),
-            };
-            RequestStep::delayed_answer(reply, delay_ms)
+        RequestStep::propose(command, move |service, caller, decision, now| match decision {
+            Ok(CommandOutcome::LoggedIn) => RequestStep::answer(service.complete_login(caller, claims, now)),
+            Ok(other) => Err(replies::unexpected_outcome(&other)),
+            Err(CommandRefusal::NoSuchUser(_)) => Err(replies::wrong_password()),
+            Err(refusal) => Err(refusal.into()),
         })
     }
 
@@ -164,22 +180,23 @@ impl Service {
         let first_answer =
             self.state.queries().first_answer(&change_command.clone()(String::new(), now.unix_s));
         let user = context.actor.user.clone();
+        let class = self.admit_attempt(context.ip, &user, now)?;
         if let Some(first @ Ok(_)) = first_answer {
             // An earlier try of this request has changed the password, so the new password is the one to verify.
-            let repeat_answer = move |delay_ms| password_changed(first, delay_ms);
-            return verify_then(user, new, account.password_hash, Box::new(repeat_answer));
+            let repeat_answer = move || password_changed(first);
+            return verify_then(class, user, new, account.password_hash, Box::new(repeat_answer));
         }
-        let hash_new = move |delay_ms| {
-            RequestStep::password(PasswordJob::Hash(new), move |_, _, result, now| {
+        let hash_new = move || {
+            RequestStep::password(class, PasswordJob::Hash(new), move |_, _, result, now| {
                 let PasswordResult::Hashed(password_hash) = result else {
-                    return Err(replies::internal_failure());
+                    return Err(replies::untried_password(&result));
                 };
                 RequestStep::propose(change_command(password_hash, now.unix_s), move |_, _, decision, _| {
-                    password_changed(decision, delay_ms)
+                    password_changed(decision)
                 })
             })
         };
-        verify_then(user, old, account.password_hash, Box::new(hash_new))
+        verify_then(class, user, old, account.password_hash, Box::new(hash_new))
     }
 
     pub(super) fn whoami(&self, context: &RequestContext, now: ClockReading) -> StepResult {
@@ -197,34 +214,35 @@ impl Service {
     }
 }
 
-/// Verifies a user's current password. If it is correct, calls `then` with the delay of the answer in
-/// milliseconds. If not, counts a failure and delays the refusal.
+/// Verifies a user's current password, and calls `then` if it is correct.
 fn verify_then(
+    class: PasswordClass,
     user: UserId,
     password: Password,
     hash: String,
-    then: Box<dyn FnOnce(u64) -> StepResult>,
+    then: Box<dyn FnOnce() -> StepResult>,
 ) -> StepResult {
-    RequestStep::password(PasswordJob::Verify(password, Some(hash)), move |service, caller, result, now| {
-        if result != PasswordResult::Verified(true) {
-            let delay_ms = service.throttle.record_failure(&user, caller.ip, now.ms);
-            return RequestStep::delayed_answer(Err(wrong_old_password()), delay_ms);
+    let verify = PasswordJob::Verify(password, Some(hash));
+    RequestStep::password(class, verify, move |service, caller, result, now| match result {
+        PasswordResult::Verified(true) => {
+            service.throttle.record_login(&user, caller.ip, now.ms);
+            then()
         }
-        then(service.throttle.record_success(&user, caller.ip, now.ms))
+        PasswordResult::Verified(false) => Err(wrong_old_password()),
+        other => Err(service.end_untried(caller, &user, &other)),
     })
 }
 
 /// The answer to `change_password`. The token of the current session stays valid: the state compares its epoch with
 /// the one that the session had at login.
-fn password_changed(decision: Decision, delay_ms: u64) -> StepResult {
-    let reply = match decision {
+fn password_changed(decision: Decision) -> StepResult {
+    match decision {
         Ok(CommandOutcome::PasswordChanged { .. }) => {
-            Ok(replies::plain_success("the password is changed; your other sessions have ended"))
+            RequestStep::succeed("the password is changed; your other sessions have ended")
         }
         Ok(other) => Err(replies::unexpected_outcome(&other)),
         Err(refusal) => Err(refusal.into()),
-    };
-    RequestStep::delayed_answer(reply, delay_ms)
+    }
 }
 
 fn wrong_old_password() -> RequestFailure {

@@ -28,8 +28,6 @@ mod swarms;
 #[cfg(test)]
 mod tests;
 
-pub(super) use replies::{
-    Reply, internal_failure, proposal_failure, too_many_checks, too_many_logins, unreadable_state,
-};
+pub(super) use replies::{Reply, internal_failure, proposal_failure, too_many_checks, unreadable_state};
 pub(super) use routing::AnswerRoom;
 pub(super) use service::{Caller, Continuation, Decision, RequestStep, Service, StepResult};

@@ -9,6 +9,8 @@ use crate::state::limits::TICKET_KEYS_PER_SESSION;
 use crate::state::outcome::{CommandOutcome, CommandRefusal};
 use crate::state::queries::FileView;
 
+use super::super::passwords::PasswordResult;
+
 pub(in crate::server) type Reply = Result<CommandSuccess, RequestFailure>;
 
 pub(super) fn plain_success(message: impl Into<String>) -> CommandSuccess {
@@ -40,10 +42,20 @@ pub(super) fn wrong_password() -> RequestFailure {
         .with_fix("login USER with the right password, or create_user USER first")
 }
 
-/// Too many passwords wait to be hashed.
-pub(in crate::server) fn too_many_logins() -> RequestFailure {
-    RequestFailure::new(FailureCode::Busy, "too many logins at the moment")
-        .with_fix("try again in a few seconds")
+/// A password was neither right nor wrong: too many wait, or the tracker has a fault.
+pub(super) fn untried_password(result: &PasswordResult) -> RequestFailure {
+    if *result == PasswordResult::Refused {
+        return RequestFailure::new(FailureCode::Busy, "too many logins at the moment")
+            .with_fix("try again in a few seconds");
+    }
+    internal_failure()
+}
+
+/// Too many passwords were tried.
+pub(super) fn too_many_attempts(wait_ms: u64) -> RequestFailure {
+    let wait_s = wait_ms.div_ceil(1_000);
+    RequestFailure::new(FailureCode::Busy, "too many passwords were tried from this address")
+        .with_fix(format!("try again in {wait_s} s"))
 }
 
 /// Too many nodes are called back, or too often for one user.

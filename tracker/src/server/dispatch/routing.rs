@@ -105,7 +105,7 @@ impl Service {
             Command::CreateUser { user, password } => return self.create_user(caller, user, password, now),
             Command::Login { user, password, peer_key } => {
                 let node = sender.map(|sender| claimed_holder(caller, sender, peer_key));
-                return self.login(user, password, node);
+                return self.login(caller, user, password, node, now);
             }
             _ => {}
         }

@@ -18,13 +18,14 @@ use super::super::address_check::{AddressCheckCounts, AddressCheckJob};
 use super::super::bodies::AnswerBuilder;
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
+use super::super::password_queue::PasswordClass;
 use super::super::passwords::{PasswordJob, PasswordResult};
 use super::super::replicated_state::ReplicatedState;
 use super::super::session_token;
 use super::super::slots::ConnectionToken;
 use super::super::throttle::LoginThrottle;
 use super::super::tickets::TicketCache;
-use super::replies::{self, Reply};
+use super::replies;
 
 /// The next step of a request, or the failure that it is answered with.
 pub(in crate::server) type StepResult = Result<RequestStep, RequestFailure>;
@@ -39,12 +40,10 @@ pub(in crate::server) type Decision = Result<CommandOutcome, CommandRefusal>;
 /// What a request needs next.
 pub(in crate::server) enum RequestStep {
     Answer(Box<CommandSuccess>),
-    /// Send this answer this many milliseconds after the request arrived.
-    DelayedAnswer(Box<Reply>, u64),
     BuildAnswer(AnswerBuilder),
     /// Build the next page of a list in a later turn.
     ContinueList(Continuation<()>),
-    Password(PasswordJob, Continuation<PasswordResult>),
+    Password(PasswordClass, PasswordJob, Continuation<PasswordResult>),
     CheckAddress(AddressCheckJob, Continuation<Result<(), AddressProblem>>),
     Propose(Box<LogCommand>, Continuation<Decision>),
 }
@@ -59,15 +58,12 @@ impl RequestStep {
         RequestStep::answer(replies::plain_success(message))
     }
 
-    pub(super) fn delayed_answer(reply: Reply, delay_ms: u64) -> StepResult {
-        Ok(RequestStep::DelayedAnswer(Box::new(reply), delay_ms))
-    }
-
     pub(super) fn password(
+        class: PasswordClass,
         job: PasswordJob,
         next: impl FnOnce(&mut Service, &mut Caller, PasswordResult, ClockReading) -> StepResult + 'static,
     ) -> StepResult {
-        Ok(RequestStep::Password(job, Box::new(next)))
+        Ok(RequestStep::Password(class, job, Box::new(next)))
     }
 
     pub(super) fn propose(
@@ -117,8 +113,8 @@ impl Caller {
 #[derive(Clone)]
 pub(super) struct RequestContext {
     pub(super) actor: Actor,
-    /// The request came from a loopback address.
-    pub(super) is_local: bool,
+    /// Where the request came from.
+    pub(super) ip: IpAddr,
     /// The node with which the session shares files, if any.
     pub(super) node: Option<NodeEndpoint>,
     pub(super) request_id: Option<RequestId>,
@@ -159,7 +155,7 @@ impl Service {
         Service {
             state,
             keys,
-            throttle: LoginThrottle::default(),
+            throttle: LoginThrottle::new(),
             address_checks: AddressCheckCounts::default(),
             tickets: TicketCache::default(),
             own_address,
@@ -175,7 +171,7 @@ impl Service {
         &mut self.state
     }
 
-    /// Drops expired leases, rows, failures and tickets. To be called regularly.
+    /// Drops expired leases, rows, attempts and tickets. To be called regularly.
     pub(in crate::server) fn sweep(&mut self, now: ClockReading) {
         self.state.leases.sweep(now.ms);
         self.state.propose_housekeeping(LogCommand::anonymous(now.unix_s, LogAction::Expire));
@@ -208,8 +204,7 @@ impl Service {
         let known_key = session.node.and_then(|node| node.peer_key).or(peer_key);
         let node = sender.map(|sender| claimed_holder(caller, sender, known_key)).or(session.node);
         let moved = node.filter(|node| session.node != Some(*node));
-        let is_local = caller.ip.is_loopback();
-        Some((RequestContext { actor, is_local, node, request_id }, moved))
+        Some((RequestContext { actor, ip: caller.ip, node, request_id }, moved))
     }
 
     /// Binds the connection to the session of a token.

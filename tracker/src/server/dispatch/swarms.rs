@@ -403,7 +403,7 @@ fn peer_asker(context: &RequestContext) -> AskingClient<'_> {
     AskingClient {
         user: &context.actor.user,
         address: context.node.map(|node| node.address),
-        on_loopback: context.is_local,
+        on_loopback: context.ip.is_loopback(),
     }
 }
 

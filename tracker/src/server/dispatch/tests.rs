@@ -1,5 +1,4 @@
-//! Tests of requests without a loop: with a real log, and with every step taken by hand, so that delays are
-//! numbers.
+//! Tests of requests without a loop: with a real log, and with every step taken by hand.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,10 +24,11 @@ use super::super::address_check::{self, CheckScratch};
 use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
 use super::super::limits::{
-    ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, FIRST_DELAY_MS, LIST_BATCH_FILES, LIST_ENTRY_BYTES,
-    LIST_PAGE_ROWS, VIEW_RETRY_MS,
+    ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, LIST_BATCH_FILES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS,
+    USER_ATTEMPTS_MAX, VIEW_RETRY_MS,
 };
-use super::super::passwords::{self, HashingMemory};
+use super::super::password_queue::PasswordClass;
+use super::super::passwords::{self, HashingMemory, PasswordResult};
 use super::super::replicated_state::ReplicatedState;
 use super::super::slots::{ConnectionToken, SlotMap};
 use super::*;
@@ -46,7 +46,6 @@ struct Rig {
 /// The answer to a request, and how it was made.
 struct Answered {
     reply: Reply,
-    delay_ms: u64,
     /// Number of continuations in a later turn.
     pages: usize,
     /// It was built on a worker thread.
@@ -99,20 +98,19 @@ impl Rig {
     fn finish(&mut self, caller: &mut Caller, mut step: StepResult) -> Answered {
         let (mut pages, mut by_worker) = (0, false);
         loop {
-            let (reply, delay_ms) = match step {
-                Err(failure) => (Err(failure), 0),
-                Ok(RequestStep::Answer(success)) => (Ok(*success), 0),
-                Ok(RequestStep::DelayedAnswer(reply, delay_ms)) => (*reply, delay_ms),
+            let reply = match step {
+                Err(failure) => Err(failure),
+                Ok(RequestStep::Answer(success)) => Ok(*success),
                 Ok(RequestStep::BuildAnswer(build)) => {
                     by_worker = true;
-                    (Ok(build()), 0)
+                    Ok(build())
                 }
                 Ok(RequestStep::ContinueList(next)) => {
                     pages += 1;
                     step = next(&mut self.service, caller, (), NOW);
                     continue;
                 }
-                Ok(RequestStep::Password(job, next)) => {
+                Ok(RequestStep::Password(_, job, next)) => {
                     let done = passwords::run_password_job(&mut self.hasher, job);
                     step = next(&mut self.service, caller, done, NOW);
                     continue;
@@ -129,7 +127,7 @@ impl Rig {
                     continue;
                 }
             };
-            return Answered { reply, delay_ms, pages, by_worker };
+            return Answered { reply, pages, by_worker };
         }
     }
 
@@ -177,17 +175,39 @@ fn upload(name: &str, pieces: usize) -> Value {
 }
 
 #[test]
-fn a_correct_old_password_is_answered_as_late_as_a_wrong_one() {
+fn passwords_are_guessed_at_a_limited_rate() {
     let mut rig = Rig::new();
     let mut caller = rig.user("alice");
-    let mut change = |old: &str| {
-        let answered = rig.ask(&mut caller, "change_password", json!({"passwd": old, "new_passwd": "other"}));
-        (answered.reply.is_ok(), answered.delay_ms)
+    let change = |old: &str| json!({"passwd": old, "new_passwd": "other"});
+    // A password that had no place in the queue is no attempt.
+    for _ in 0..2 * USER_ATTEMPTS_MAX {
+        let Ok(RequestStep::Password(PasswordClass::KnownLogin, _, next)) =
+            rig.begin(&mut caller, "change_password", change("guess"))
+        else {
+            panic!("the password is not compared")
+        };
+        let refused = next(&mut rig.service, &mut caller, PasswordResult::Refused, NOW);
+        assert_eq!(refused.err().unwrap().code, FailureCode::Busy);
+    }
+    for _ in 0..USER_ATTEMPTS_MAX {
+        let failure = rig.ask(&mut caller, "change_password", change("guess")).reply.unwrap_err();
+        assert_eq!(failure.code, FailureCode::WrongPassword);
+    }
+    let mut refused = |word: &str, args: Value| {
+        let step = rig.begin(&mut caller, word, args);
+        let failure = step.err().expect("no password is looked at");
+        assert_eq!(failure.code, FailureCode::Busy, "{word}");
     };
-    let wrong: Vec<_> = (0..5).map(|_| change("guess")).collect();
-    assert_eq!(wrong[2..], [(false, 0), (false, FIRST_DELAY_MS), (false, 2 * FIRST_DELAY_MS)]);
-    assert_eq!(change("secret"), (true, 4 * FIRST_DELAY_MS));
-    assert_eq!(change("other"), (true, 0), "the success cleared the count");
+    refused("change_password", change("secret"));
+    refused("login", json!({"user_id": "alice", "passwd": "secret"}));
+    refused("create_user", json!({"user_id": "alice", "passwd": "secret"}));
+    let create = json!({"user_id": "bob", "passwd": "secret"});
+    rig.ok(&mut caller, "create_user", create.clone());
+    for _ in 0..USER_ATTEMPTS_MAX {
+        let failure = rig.ask(&mut caller, "create_user", create.clone()).reply.unwrap_err();
+        assert_eq!(failure.code, FailureCode::AlreadyExists, "a taken name counts");
+    }
+    assert_eq!(rig.ask(&mut caller, "create_user", create).reply.unwrap_err().code, FailureCode::Busy);
 }
 
 #[test]
