@@ -217,6 +217,9 @@ pub struct StatusAnswer {
     pub learners: Vec<SocketAddr>,
     /// The tracker's time.
     pub server_time: u64,
+    /// Why the tracker refuses changes at the moment, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses_changes: Option<String>,
 }
 
 /// Whether the tracker has reached the session's node.

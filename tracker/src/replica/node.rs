@@ -122,6 +122,12 @@ impl Replica {
         self.shared.epoch()
     }
 
+    /// Why changes are refused at the moment, if they are.
+    #[must_use]
+    pub fn write_trouble(&self) -> Option<String> {
+        self.shared.write_trouble()
+    }
+
     /// Counters since the log was opened last.
     #[must_use]
     pub fn counters(&self) -> ReplicaCounters {

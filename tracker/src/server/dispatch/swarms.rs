@@ -73,6 +73,7 @@ impl Service {
             voters: vec![self.own_address],
             learners: Vec::new(),
             server_time: now.unix_s,
+            refuses_changes: self.state.write_trouble(),
         };
         RequestStep::answer(replies::success_with(
             "the cluster has one tracker",
