@@ -7,16 +7,19 @@ mod rig;
 mod scripted;
 
 use std::net::SocketAddr;
+use std::process::Command;
 
-use base64::Engine as _;
 use engine::hash::{FileHasher, FileHashes, Hasher};
-use engine::proto::frame::{Message, RefusedCode};
+use engine::proto::frame::{ByeCode, Message, RefusedCode};
 use engine::proto::geometry::Geometry;
+use engine::proto::limits::CONNECTIONS_PER_PEER;
 use engine::proto::ticket::{Grant, SecretKey, Ticket, UnixSeconds};
 use engine::proto::units::Digest;
 use rig::{RunningNode, TestRig, UserHome};
 use rustix::fs::inotify;
-use scripted::{RawClient, consume, hex, lying_tracker, serve_recording, serve_without_tickets};
+use scripted::{
+    RawClient, consume, hex, lying_tracker, open, receive, serve_recording, serve_without_tickets,
+};
 use serde_json::{Value, json};
 
 const PIECE: usize = 524_288;
@@ -135,11 +138,7 @@ fn a_ticket_serves_only_its_owner() {
     alice.0.run(["upload_file", "g", "f"]).expect(0);
     let (owner, thief) = (SecretKey::from_seed(&[5; 32]), SecretKey::from_seed(&[6; 32]));
     let mut raw = RawClient::login(rig.tracker(), "bob", owner.peer_key());
-    let answer = raw
-        .ask(&json!({"command": "get_peers", "command_args": {"group_id": "g", "file_name": "f"},
-        "peer_key": hex(&owner.peer_key().0)}));
-    let text = answer["ticket"].as_str().unwrap();
-    let ticket = Ticket(base64::engine::general_purpose::STANDARD.decode(text).unwrap());
+    let ticket = raw.ticket("g", "f", &owner);
     let node = alice.1.address;
 
     let refused = |said: Vec<Message>| match &said[..] {
@@ -162,6 +161,44 @@ fn a_ticket_serves_only_its_owner() {
         "its owner received {said:?}"
     );
     drop(bob);
+}
+
+#[test]
+fn a_member_with_all_places_of_a_node_makes_room_for_others() {
+    let rig = TestRig::new();
+    let alice = rig.home("alice");
+    // A node that may have few files open has few places.
+    let mut few = Command::new("sh");
+    few.args(["-c", "ulimit -n 128 && exec \"$0\" serve --listen 127.0.0.1", rig::CLIENT]);
+    let node = rig.adopt(few, &alice.command([""]));
+    alice.run(["create_user", "alice", "password"]).expect(0);
+    alice.run(["login", "alice", "password"]).expect(0);
+    alice.run(["create_group", "g"]).expect(0);
+    let (mallory, bob) = (rig.user("mallory"), rig.user("bob"));
+    for member in [&mallory.0, &bob.0] {
+        member.run(["join_group", "g"]).expect(0);
+    }
+    let key = SecretKey::from_seed(&[5; 32]);
+    let mut raw = RawClient::login(rig.tracker(), "mallory", key.peer_key());
+    let mut crowd = Vec::new();
+    for file in ["f", "f1", "f2", "f3", "f4", "f5"] {
+        rig.file(file, &content(2));
+        alice.run(["upload_file", "g", file]).expect(0);
+        let ticket = raw.ticket("g", file, &key);
+        crowd.extend((0..CONNECTIONS_PER_PEER).map(|_| open(node.address, &ticket, &key)));
+    }
+    let is_opened = |first: &Message| matches!(first, Message::Opened { .. });
+    let is_busy = |first: &Message| matches!(first, Message::Refused { code: RefusedCode::Busy, .. });
+    assert!(crowd.iter().all(|(_, first)| is_opened(first) || is_busy(first)), "{crowd:?}");
+    assert!(is_opened(&crowd[0].1) && is_busy(&crowd[crowd.len() - 1].1), "she has all places: {crowd:?}");
+    let ended = bob.0.run(["download_file", "g", "f", "copy", "--json"]).expect(0);
+    assert!(!ended.out.contains("no peer has"), "{}", ended.out);
+    assert!(std::fs::read(rig.path("copy")).unwrap() == content(2));
+    let busy = Some(Message::Bye { code: ByeCode::Busy });
+    assert_eq!(receive(&mut crowd[0].0), busy, "the connection that was unused for longest made room");
+    // The node still has descriptors for its own files.
+    rig.file("late", &content(1));
+    alice.run(["upload_file", "g", "late"]).expect(0);
 }
 
 #[test]

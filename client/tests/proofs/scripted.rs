@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
 use engine::proto::bitfield::Bitfield;
 use engine::proto::codec::{self, LENGTH_BYTES};
 use engine::proto::frame::{Message, PROTOCOL_VERSION};
@@ -38,6 +39,17 @@ impl RawClient {
         let answer: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(answer["status"], "success", "{request}: {answer}");
         answer
+    }
+}
+
+impl RawClient {
+    /// A ticket for a file, for the node with this key.
+    pub(crate) fn ticket(&mut self, group: &str, file: &str, key: &SecretKey) -> Ticket {
+        let answer = self.ask(&json!({"command": "get_peers",
+            "command_args": {"group_id": group, "file_name": file},
+            "peer_key": hex(&key.peer_key().0)}));
+        let text = answer["ticket"].as_str().unwrap();
+        Ticket(base64::engine::general_purpose::STANDARD.decode(text).unwrap())
     }
 }
 
@@ -99,13 +111,18 @@ fn serve_one(
     }
 }
 
+/// Connects to a real node with a ticket and a key; returns the connection and the node's answer.
+pub(crate) fn open(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> (TcpStream, Message) {
+    let mut stream = TcpStream::connect(node).unwrap();
+    send_open(&mut stream, ticket, key);
+    let answer = receive(&mut stream).unwrap();
+    (stream, answer)
+}
+
 /// Connects to a real node with a ticket and a key, requests the first piece, and returns all messages of the node.
 pub(crate) fn consume(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> Vec<Message> {
     let mut stream = TcpStream::connect(node).unwrap();
-    let greeting = receive(&mut stream).unwrap();
-    let Message::Greeting { nonce, peer_key, .. } = greeting else { panic!("{greeting:?}") };
-    let signature = ticket::sign_open(key, nonce, ticket, peer_key);
-    send(&mut stream, &Message::Open { ticket: ticket.clone(), nonce: Nonce([2; 32]), signature }).unwrap();
+    send_open(&mut stream, ticket, key);
     // Fails if the node has refused and closed already.
     let _ = send(
         &mut stream,
@@ -120,6 +137,13 @@ pub(crate) fn consume(node: SocketAddr, ticket: &Ticket, key: &SecretKey) -> Vec
         }
     }
     said
+}
+
+fn send_open(stream: &mut TcpStream, ticket: &Ticket, key: &SecretKey) {
+    let greeting = receive(stream).unwrap();
+    let Message::Greeting { nonce, peer_key, .. } = greeting else { panic!("{greeting:?}") };
+    let signature = ticket::sign_open(key, nonce, ticket, peer_key);
+    send(stream, &Message::Open { ticket: ticket.clone(), nonce: Nonce([2; 32]), signature }).unwrap();
 }
 
 /// Sends a frame; `None` if the peer has closed.

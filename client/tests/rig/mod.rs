@@ -172,8 +172,8 @@ impl TestRig {
             };
         }
         let (child, line) = started(command.current_dir(self.dir.path()));
-        assert!(line.starts_with("node listening on "), "{line}");
-        RunningNode { child, address: ([0, 0, 0, 0], 0).into() }
+        let address = line.strip_prefix("node listening on ").and_then(|text| text.parse().ok());
+        RunningNode { child, address: address.unwrap_or_else(|| panic!("the node said {line:?}")) }
     }
 
     pub(crate) fn kill_tracker(&mut self) {

@@ -45,8 +45,8 @@ enum FetchError {
     Violation(#[from] Violation),
     #[error("refused: {message}")]
     Refused { code: RefusedCode, message: String },
-    #[error("the peer said goodbye")]
-    Bye,
+    #[error("the peer said goodbye ({0:?})")]
+    Bye(ByeCode),
     #[error("this node has as many fetching connections as it may")]
     ConnectionLimit,
 }
@@ -65,7 +65,9 @@ impl From<&FetchError> for DisconnectReason {
             }
             FetchError::Violation(violation) => DisconnectReason::Violated(violation.clone()),
             FetchError::Refused { code, .. } => DisconnectReason::Refused(*code),
-            FetchError::Bye => DisconnectReason::Bye,
+            FetchError::Bye(ByeCode::Busy) => DisconnectReason::Refused(RefusedCode::Busy),
+            FetchError::Bye(ByeCode::Expired) => DisconnectReason::Refused(RefusedCode::Expired),
+            FetchError::Bye(_) => DisconnectReason::Bye,
         }
     }
 }
@@ -205,10 +207,10 @@ async fn receive_messages(
                 receive_piece(worker, download, connection, receiver, index, length).await?;
             }
             message => {
-                let goes_on = download
+                let bye = download
                     .with_transfer(|transfer, now| transfer.handle_message(now, connection, &message))?;
-                if !goes_on {
-                    return Err(FetchError::Bye);
+                if let Some(code) = bye {
+                    return Err(FetchError::Bye(code));
                 }
             }
         }

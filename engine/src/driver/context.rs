@@ -9,6 +9,7 @@ use super::backend::IoKind;
 use super::buffers::ReceiveBuffers;
 use super::clock::{self, EngineClock};
 use super::limits::{FILE_CALL_THREADS, LOAD_THREADS, OTHER_VERSIONS_LOGGED, VERIFY_THREADS};
+use super::places::ServingPlaces;
 use super::rate_limiter::RateLimiter;
 use super::share_table::{ShareTable, WatchSignal};
 use super::slots::ConnectionSlots;
@@ -18,7 +19,7 @@ use super::zero_copy::ZeroCopyPolicy;
 use crate::config::EngineConfig;
 use crate::hash::Hasher;
 use crate::lock::{lock, read, write};
-use crate::proto::limits::{CONSUMER_CONNECTIONS_MAX, PROVIDER_CONNECTIONS_MAX, UNAUTHENTICATED_MAX};
+use crate::proto::limits::CONSUMER_CONNECTIONS_MAX;
 use crate::proto::ticket::{Nonce, SecretKey, TrackerClock, TrackerKey, UnixSeconds};
 use crate::storage::filesystem_threads::FilesystemThreads;
 
@@ -46,9 +47,7 @@ pub(crate) struct NodeContext {
     /// Of connections that fetch.
     pub(crate) fetch_slots: ConnectionSlots,
     /// Of connections that serve.
-    pub(crate) serve_slots: ConnectionSlots,
-    /// Of those that serve and have not shown a ticket yet.
-    pub(crate) handshake_slots: ConnectionSlots,
+    pub(crate) places: Arc<ServingPlaces>,
     pub(crate) upload_limit: RateLimiter,
     pub(crate) download_limit: RateLimiter,
     trust: RwLock<Option<TicketTrust>>,
@@ -84,8 +83,7 @@ impl NodeContext {
             loaders: FilesystemThreads::new("prefault", LOAD_THREADS),
             verifiers: FilesystemThreads::new("verify", VERIFY_THREADS),
             fetch_slots: ConnectionSlots::new(CONSUMER_CONNECTIONS_MAX),
-            serve_slots: ConnectionSlots::new(PROVIDER_CONNECTIONS_MAX),
-            handshake_slots: ConnectionSlots::new(UNAUTHENTICATED_MAX),
+            places: Arc::new(ServingPlaces::new()),
             upload_limit: RateLimiter::new(config.limit_up, clock),
             download_limit: RateLimiter::new(config.limit_down, clock),
             trust: RwLock::new(None),

@@ -1,6 +1,5 @@
 //! The jobs of workers, and their queues.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,11 +7,12 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::download::{ActiveDownload, ConnectRequest};
+use super::places::AcceptedPeer;
 
 /// A job for a worker.
 pub(crate) enum WorkerJob {
     /// Serve a peer that has connected.
-    Serve(TcpStream),
+    Serve(AcceptedPeer),
     /// Connect to a peer and fetch from it.
     Fetch(Arc<ActiveDownload>, ConnectRequest),
     /// Drive a download until its end.
@@ -72,12 +72,17 @@ impl EngineWorkers {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
+    use super::super::places::ServingPlaces;
     use super::*;
 
     #[test]
     fn a_job_goes_to_a_worker_with_room() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let job = || WorkerJob::Serve(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let places = Arc::new(ServingPlaces::new());
+        let connect = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let job = || WorkerJob::Serve(places.accept(connect()).unwrap().unwrap());
         let (full, _kept) = mpsc::channel(1);
         full.try_send(WorkerMessage::Stop).unwrap_or_else(|_| unreachable!("it has room for one"));
         let (closed, jobs) = mpsc::channel(1);

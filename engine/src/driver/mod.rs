@@ -9,7 +9,7 @@
 //!        │                    checks        the partial file, zero pieces ├ threads of their own
 //!        │                    flush, rewrite   durability, records        ┘
 //!        │                    share_verify  watches shared files, hashes doubted ones again
-//!        └─ worker_state: one worker's connections       context: what all workers share
+//!        └─ worker_state: one worker's connections       context: what all workers share       places: of consumers
 //! ```
 //!
 //! A worker receives, verifies and writes on one thread, so no piece moves between threads. State that workers share
@@ -29,6 +29,7 @@ mod flush;
 mod jobs;
 mod limits;
 mod piece_queue;
+mod places;
 mod provider;
 mod rate_limiter;
 mod receive;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::limits::{GOODBYE_MS, HAVE_EVERY_MS, REQUESTS_READ_BYTES, VERIFIED_AGAIN_MAX};
+use super::places::{AcceptedPeer, ServingPlaceGuard, busy_message};
 use super::receive::{FrameReceiver, ReceiveError};
 use super::send_piece::{CloseSignal, reject_reason, send_piece};
 use super::share_file::ServedSource;
@@ -24,6 +25,7 @@ use crate::proto::codec;
 use crate::proto::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
 use crate::proto::limits::{FRAME_MAX_BYTES, HANDSHAKE_TIMEOUT_MS, HAVE_MAX_RANGES};
 use crate::proto::manifest::{FileKey, FileName};
+use crate::proto::places::PlaceEnd;
 use crate::proto::session::{self, PieceAnswer, ProviderSession, Violation};
 use crate::proto::ticket::{self, Nonce};
 use crate::proto::time::Moment;
@@ -43,13 +45,15 @@ enum ServeError {
 }
 
 /// Serves a peer that has connected, until the connection ends.
-pub(crate) async fn serve_peer(worker: Rc<WorkerState>, socket: std::net::TcpStream) {
+pub(crate) async fn serve_peer(worker: Rc<WorkerState>, accepted: AcceptedPeer) {
+    let AcceptedPeer { socket, control, place } = accepted;
     let peer = socket.peer_addr();
-    let served = match PeerStream::new(worker.io, socket) {
+    let place = Rc::new(place);
+    let served = match PeerStream::new(worker.io, socket, control) {
         Ok(stream) => {
             let route = peer.as_ref().ok().and_then(|peer| worker.zero_copy_route(*peer));
             let stream = worker.register_stream(stream.with_route(route));
-            let served = serve_connection(&worker, &stream).await;
+            let served = serve_connection(&worker, &stream, &place).await;
             stream.shutdown();
             served
         }
@@ -60,23 +64,27 @@ pub(crate) async fn serve_peer(worker: Rc<WorkerState>, socket: std::net::TcpStr
     }
 }
 
-async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> Result<(), ServeError> {
+async fn serve_connection(
+    worker: &Rc<WorkerState>,
+    stream: &Rc<PeerStream>,
+    place: &Rc<ServingPlaceGuard>,
+) -> Result<(), ServeError> {
     let mut receiver = FrameReceiver::for_frames(Rc::clone(stream), REQUESTS_READ_BYTES);
     let context = &worker.context;
-    let Some((_slot, handshake_slot)) = context.serve_slots.take().zip(context.handshake_slots.take()) else {
-        return refuse_consumer(stream, RefusedCode::Busy).await;
-    };
     let deadline = StreamDeadline::new(stream, HANDSHAKE_TIMEOUT_MS);
     let nonce = context.random_nonce()?;
     let peer_key = context.secret.peer_key();
     send_message(stream, &Message::Greeting { version: PROTOCOL_VERSION, nonce, peer_key }).await?;
-    let message = receiver.read_message(FRAME_MAX_BYTES).await?;
+    let message = match receiver.read_message(FRAME_MAX_BYTES).await {
+        Err(_) if place.end().is_some() => return refuse_consumer(stream, RefusedCode::Busy).await,
+        message => message?,
+    };
     match message {
         Message::Prove { nonce, ref address } => return prove_address(worker, stream, nonce, address).await,
         Message::Greeting { version, .. } => return refuse_version(worker, stream, version).await,
         _ => {}
     }
-    let admitted = match admit_consumer(worker, &message, nonce) {
+    let admitted = match admit_consumer(worker, place, &message, nonce) {
         Ok(admitted) => admitted,
         Err(code) => return refuse_consumer(stream, code).await,
     };
@@ -88,10 +96,11 @@ async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> 
     let signature = ticket::sign_opened(&context.secret, admitted.consumer_nonce);
     let length = admitted.share.geometry().length();
     send_message(stream, &Message::Opened { length, bitfield, signature }).await?;
-    drop((deadline, handshake_slot));
+    drop(deadline);
 
     let connection = Rc::new(ServingConnection {
         session: RefCell::new(admitted.session),
+        place: Rc::clone(place),
         share: admitted.share,
         source,
         recently_sent: RefCell::default(),
@@ -110,27 +119,36 @@ async fn serve_connection(worker: &Rc<WorkerState>, stream: &Rc<PeerStream>) -> 
             result
         }
     });
-    let read = read_requests(&mut receiver, &connection).await;
+    let read = read_requests(worker, &mut receiver, &connection).await;
     if let Ok(ByeCode::BadPiece) = read {
         // The file here may be what is wrong.
         connection.share.doubt_pieces(connection.recently_sent.take());
         context.watch.wake();
     }
     let read = read.map(drop);
-    let mut deadline = None;
-    match &read {
-        Err(ServeError::Violation(_) | ServeError::Receive(ReceiveError::Codec(_))) => {
-            connection.goodbye.set(Some(ByeCode::Protocol));
-            deadline = Some(StreamDeadline::new(stream, GOODBYE_MS));
-        }
-        Err(_) => stream.shutdown(),
-        Ok(()) => {}
+    let goodbye = goodbye_after_reading(&read, place.end());
+    if read.is_err() && goodbye.is_none() {
+        stream.shutdown();
     }
+    connection.goodbye.set(goodbye);
+    let deadline = goodbye.map(|_| StreamDeadline::new(stream, GOODBYE_MS));
     connection.close_signal.close();
     connection.wake.notify_one();
     let written = writer.await.expect("no code aborts the task, and its panic aborts the program");
     drop((admitted.admission, deadline));
     read.and(written)
+}
+
+/// The goodbye to send when no more is read, if any.
+fn goodbye_after_reading(read: &Result<(), ServeError>, end: Option<PlaceEnd>) -> Option<ByeCode> {
+    match (end, read) {
+        (Some(PlaceEnd::Busy), _) => Some(ByeCode::Busy),
+        (Some(PlaceEnd::Expired), _) => Some(ByeCode::Expired),
+        (None, Err(ServeError::Violation(_) | ServeError::Receive(ReceiveError::Codec(_)))) => {
+            Some(ByeCode::Protocol)
+        }
+        (None, _) => None,
+    }
 }
 
 /// Proves to a tracker that this node answers at the address that it has connected to.
@@ -173,6 +191,7 @@ struct AdmittedConsumer {
 
 fn admit_consumer(
     worker: &WorkerState,
+    place: &ServingPlaceGuard,
     message: &Message,
     nonce: Nonce,
 ) -> Result<AdmittedConsumer, RefusedCode> {
@@ -188,20 +207,25 @@ fn admit_consumer(
         return Err(RefusedCode::OtherDigest);
     }
     let admission = share.admit(grant.peer_key).ok_or(RefusedCode::Busy)?;
+    let now = context.clock.now();
+    place.admit(now, &grant.user, grant.expires).map_err(|_| RefusedCode::Busy)?;
     let session = ProviderSession::new(grant, trust.key, share.geometry());
     Ok(AdmittedConsumer { session, share, admission, consumer_nonce })
 }
 
 async fn refuse_consumer(stream: &PeerStream, code: RefusedCode) -> Result<(), ServeError> {
-    let message = match code {
+    let text = match code {
         RefusedCode::Protocol => "this is a Shoal peer, which speaks another protocol or version",
         RefusedCode::Ticket => "the ticket is not from this node's tracker, or not for your key",
         RefusedCode::Expired => "the ticket has expired",
         RefusedCode::NotShared => "the file is not shared here",
         RefusedCode::OtherDigest => "another file of that name is shared here",
-        RefusedCode::Busy => "too many connections",
+        RefusedCode::Busy => {
+            send_message(stream, &busy_message()).await?;
+            return Err(ServeError::Refused(code));
+        }
     };
-    send_message(stream, &Message::Refused { code, message: message.to_owned() }).await?;
+    send_message(stream, &Message::Refused { code, message: text.to_owned() }).await?;
     Err(ServeError::Refused(code))
 }
 
@@ -212,6 +236,7 @@ async fn send_message(stream: &PeerStream, message: &Message) -> io::Result<()> 
 /// An open connection, shared by its two tasks.
 struct ServingConnection {
     session: RefCell<ProviderSession>,
+    place: Rc<ServingPlaceGuard>,
     share: Arc<Share>,
     /// `None`: the file of the share has changed.
     source: Option<Arc<ServedSource>>,
@@ -222,7 +247,7 @@ struct ServingConnection {
     close_signal: CloseSignal,
     /// The consumer was told that the source has changed.
     has_told_change: Cell<bool>,
-    /// Goodbye code to send after a protocol violation.
+    /// Goodbye code to send after a protocol violation, or when the place was lost.
     goodbye: Cell<Option<ByeCode>>,
 }
 
@@ -251,16 +276,25 @@ struct HaveCursor {
     due: Moment,
 }
 
-/// Reads requests until the consumer says goodbye; returns why it does.
+/// Reads requests until the consumer says goodbye, and returns why it does; or until the connection loses its place.
 async fn read_requests(
+    worker: &WorkerState,
     receiver: &mut FrameReceiver,
     connection: &ServingConnection,
 ) -> Result<ByeCode, ServeError> {
     loop {
         let message = receiver.read_message(FRAME_MAX_BYTES).await?;
-        let bye = connection.session.borrow_mut().handle_message(&message)?;
+        let now = worker.context.clock.now();
+        let bye = connection.session.borrow_mut().handle_message(now, &message)?;
         if let Some(code) = bye {
             return Ok(code);
+        }
+        if matches!(message, Message::Renew { .. }) {
+            connection.place.renew(connection.session.borrow().expires());
+        }
+        if connection.place.end().is_some() {
+            // What a consumer goes on sending would be read for ever.
+            return Err(ReceiveError::Ended.into());
         }
         connection.wake.notify_one();
     }
@@ -283,10 +317,12 @@ async fn write_answers(
                     let (share, close_signal) = (&connection.share, &connection.close_signal);
                     let rejected = send_piece(worker, stream, (share, source), close_signal, index).await?;
                     connection.note_sent(index);
+                    connection.place.note_use(worker.context.clock.now());
                     rejected.map(|code| (index, code))
                 }
             };
             if let Some((index, code)) = rejected {
+                pace_rejection(worker, connection, code).await;
                 send_message(stream, &Message::Reject { index, code }).await?;
                 connection.has_told_change.update(|told| told || code == RejectCode::SourceChanged);
             }
@@ -306,6 +342,18 @@ async fn write_answers(
             Some(due_ms) => drop(tokio::time::timeout(Duration::from_millis(due_ms), woken).await),
             None => woken.await,
         }
+    }
+}
+
+/// Waits until the consumer's user may get another rejection: else a user could have requests rejected as fast as a core can.
+/// Those that steer a consumer to other pieces are bounded by the pieces that are sent.
+async fn pace_rejection(worker: &WorkerState, connection: &ServingConnection, code: RejectCode) {
+    if code == RejectCode::Busy {
+        return;
+    }
+    let wait_ms = connection.place.reserve_rejection(worker.context.clock.now());
+    if wait_ms > 0 {
+        connection.close_signal.closes_within(wait_ms).await;
     }
 }
 

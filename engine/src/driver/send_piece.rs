@@ -53,7 +53,7 @@ impl CloseSignal {
     }
 
     /// Waits for at most `ms` milliseconds; whether the connection was closed in that time.
-    async fn closes_within(&self, ms: u64) -> bool {
+    pub(crate) async fn closes_within(&self, ms: u64) -> bool {
         timeout(Duration::from_millis(ms), self.wait()).await.is_ok()
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   thread `watch`, once a second ─► examine: on the threads of each filesystem, one file after the other
 //!                                 ─► verify:  on another thread of that filesystem
-//!                                 ─► close files that no consumer needs
+//!                                 ─► close files that no consumer needs, end connections whose tickets are over
 //! ```
 //!
 //! Invariants: the thread itself calls no filesystem; each filesystem has at most one verification at a time.
@@ -31,6 +31,7 @@ pub(crate) fn start_watch(context: Arc<NodeContext>) -> io::Result<JoinHandle<()
     std::thread::Builder::new().name("watch".into()).spawn(move || {
         let _abort = AbortOnPanic;
         while context.watch.wait() {
+            context.places.end_expired(context.clock.now(), context.tracker_time());
             look_at_shares(&context);
         }
     })

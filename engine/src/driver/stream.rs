@@ -14,7 +14,7 @@ use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -52,7 +52,7 @@ pub(crate) struct PeerStream {
     /// Bytes moved in both directions since they were last taken.
     moved_bytes: Cell<u64>,
     /// A second descriptor of the socket, for `shutdown` while the ring owns the first.
-    control: Rc<std::net::TcpStream>,
+    control: Arc<std::net::TcpStream>,
     /// For sends without a copy, where they are allowed.
     route: Option<ZeroCopyRoute>,
 }
@@ -63,10 +63,13 @@ enum StreamSocket {
 }
 
 impl PeerStream {
-    /// Takes over a connected socket.
-    pub(crate) fn new(kind: IoKind, socket: std::net::TcpStream) -> io::Result<PeerStream> {
+    /// Takes over a connected socket; `control` is a second descriptor of it.
+    pub(crate) fn new(
+        kind: IoKind,
+        socket: std::net::TcpStream,
+        control: Arc<std::net::TcpStream>,
+    ) -> io::Result<PeerStream> {
         set_socket_options(&socket);
-        let control = Rc::new(socket.try_clone()?);
         let socket = match kind {
             IoKind::Uring => {
                 // The ring waits itself. On a nonblocking socket it would return EAGAIN instead.
@@ -95,7 +98,9 @@ impl PeerStream {
         let connecting = tokio::net::TcpStream::connect(address);
         let socket =
             tokio::time::timeout(timeout, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        PeerStream::new(kind, socket.into_std()?)
+        let socket = socket.into_std()?;
+        let control = Arc::new(socket.try_clone()?);
+        PeerStream::new(kind, socket, control)
     }
 
     /// Receives at least one byte into `range` of the buffer; 0 when the peer has ended the stream.

@@ -18,6 +18,7 @@ use super::context::NodeContext;
 use super::drive;
 use super::jobs::{EngineWorkers, WorkerJob, WorkerMessage};
 use super::limits::{ACCEPT_RETRY_MS, STOP_MS, STOP_POLL_MS};
+use super::places;
 use super::provider;
 use super::verify;
 use super::worker_state::WorkerState;
@@ -63,14 +64,14 @@ async fn run_worker(start: WorkerStart, io: IoKind) {
     spawn_critical(verify::run_verifier(Rc::clone(&worker)));
     spawn_critical(verify::run_writer(Rc::clone(&worker)));
     if let Some(listener) = listener {
-        spawn_critical(accept_peers(listener, Arc::clone(&workers)));
+        spawn_critical(accept_peers(listener, Arc::clone(&worker.context), Arc::clone(&workers)));
     }
     let _ = started.send(Ok(io));
     drop(started);
     while let Some(message) = jobs.recv().await {
         match message {
-            WorkerMessage::Run(WorkerJob::Serve(socket)) => {
-                spawn_critical(provider::serve_peer(Rc::clone(&worker), socket))
+            WorkerMessage::Run(WorkerJob::Serve(peer)) => {
+                spawn_critical(provider::serve_peer(Rc::clone(&worker), peer))
             }
             WorkerMessage::Run(WorkerJob::Fetch(download, request)) => {
                 spawn_critical(consumer::fetch_from_peer(Rc::clone(&worker), download, request))
@@ -90,16 +91,21 @@ async fn run_worker(start: WorkerStart, io: IoKind) {
     let _ = tokio::time::timeout(Duration::from_millis(STOP_MS), all_closed).await;
 }
 
-async fn accept_peers(listener: tokio::net::TcpListener, workers: Arc<EngineWorkers>) {
+async fn accept_peers(
+    listener: tokio::net::TcpListener,
+    context: Arc<NodeContext>,
+    workers: Arc<EngineWorkers>,
+) {
     loop {
-        let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
-        match accepted {
-            Ok(socket) => {
-                if !workers.submit(WorkerJob::Serve(socket)) {
-                    // The connection is dropped, and its consumer connects again later.
-                    tracing::debug!("too busy to serve another peer");
+        let socket = listener.accept().await.and_then(|(socket, _)| socket.into_std());
+        match socket.and_then(|socket| context.places.accept(socket)) {
+            Ok(Some(peer)) => {
+                let control = Arc::clone(&peer.control);
+                if !workers.submit(WorkerJob::Serve(peer)) {
+                    places::refuse_busy(&control);
                 }
             }
+            Ok(None) => tracing::debug!("no place for another peer"),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a peer");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;

@@ -210,7 +210,11 @@ impl ZeroCopyRoute {
     }
 
     /// Sends the beginning of `parts`, usually all of them. `None`: nothing was sent, and they have to be sent with a copy.
-    pub(crate) async fn send(&self, socket: &Rc<TcpStream>, parts: &[SendPart]) -> Option<io::Result<usize>> {
+    pub(crate) async fn send(
+        &self,
+        socket: &Arc<TcpStream>,
+        parts: &[SendPart],
+    ) -> Option<io::Result<usize>> {
         let bytes: usize = parts.iter().map(SendPart::len).sum();
         // Bytes in memory would be copied to be kept until the notification.
         let is_mapped = parts.iter().any(|part| matches!(part, SendPart::Window(_)));

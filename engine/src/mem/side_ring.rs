@@ -31,7 +31,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::{IoUring, Probe, cqueue, opcode, types};
@@ -82,7 +82,7 @@ pub struct SideRing {
 struct ZeroCopySend {
     message: PinnedMessage,
     /// Keeps the descriptor open until the kernel has taken up the send.
-    socket: Option<Rc<TcpStream>>,
+    socket: Option<Arc<TcpStream>>,
     result_sender: Option<oneshot::Sender<io::Result<usize>>>,
     sent_bytes: u64,
     report: Option<SendReport>,
@@ -203,14 +203,14 @@ impl SideRing {
     /// Without [room](SideRing::has_room); without a part, or with more than [`SEND_PARTS_MAX`].
     pub async fn send(
         &self,
-        socket: &Rc<TcpStream>,
+        socket: &Arc<TcpStream>,
         parts: Vec<SendPart>,
         report: SendReport,
     ) -> io::Result<usize> {
         let (result_sender, mut sent) = oneshot::channel();
         let slot = self.queue_send(ZeroCopySend {
             message: PinnedMessage::new(parts),
-            socket: Some(Rc::clone(socket)),
+            socket: Some(Arc::clone(socket)),
             result_sender: Some(result_sender),
             sent_bytes: 0,
             report: Some(report),

@@ -121,7 +121,7 @@ pub enum RefusedCode {
     NotShared,
     /// A file of this name with other content is shared here.
     OtherDigest,
-    /// The provider has too many connections.
+    /// The provider has no place for another connection.
     Busy,
 }
 
@@ -157,6 +157,8 @@ pub enum ByeCode {
     Expired,
     /// The provider sent wrong bytes for a piece.
     BadPiece,
+    /// The provider needs the place for another consumer.
+    Busy,
 }
 
 /// A run of pieces as encoded, unchecked.

@@ -55,14 +55,31 @@ pub const fn connections_each(peers: usize) -> usize {
     if each < CONNECTIONS_PER_PEER { each } else { CONNECTIONS_PER_PEER }
 }
 
-/// Connections that a provider accepts before they show a ticket.
+/// Connections of a provider that have shown no ticket yet. One more ends the oldest of the address that has most.
 pub const UNAUTHENTICATED_MAX: usize = 256;
 
-/// Connections that a provider accepts in all.
+/// Connections of a provider that have shown a ticket. One more ends one of the user or address that has most, or one that
+/// has been idle for [`PLACE_IDLE_MS`]; or it is refused.
 pub const PROVIDER_CONNECTIONS_MAX: usize = 1_024;
 
-// Known consumers always find a place beside connections without a ticket.
-const _: () = assert!(UNAUTHENTICATED_MAX < PROVIDER_CONNECTIONS_MAX);
+/// A consumer that was sent no piece for this long is idle. If all places are taken, it makes room for another.
+pub const PLACE_IDLE_MS: u64 = 5_000;
+
+/// Of the files that a node may have open, the part that connections of consumers may take at most, as a divisor: each takes
+/// two descriptors, and half of all is left for the node's own files.
+pub const DESCRIPTORS_PER_PLACE: u64 = 4;
+
+/// `Renew` messages in a burst on one connection: a consumer renews its ticket every few minutes.
+pub const RENEWALS_BURST: u32 = 4;
+
+/// After the burst, one `Renew` in this time, in milliseconds. A check of its signature takes about 0.1 ms.
+pub const RENEWAL_EVERY_MS: u64 = 10_000;
+
+/// Requests of one user that a provider rejects in a burst without a pause: those of a full set of connections.
+pub const REJECTIONS_BURST: u32 = 32 * OUTSTANDING_MAX_PIECES;
+
+/// After the burst, one rejection for each user in this time, in milliseconds.
+pub const REJECTION_EVERY_MS: u64 = 1;
 
 /// Connections that one node opens to fetch, over all its downloads: each may hold one receive buffer.
 pub const CONSUMER_CONNECTIONS_MAX: usize = 64;

@@ -5,6 +5,7 @@
 //!   at rest           sealed ◄── manifest_form
 //!   on the wire       encoding ◄── ticket ◄── frame ◄── codec
 //!   one connection    session (handshake, provider) ──► steering       window ──► rate
+//!   one node          places (of its connections) ──► rate, ticket
 //!   one file          transfer ──► picker, peers, session, window ──► action (for the driver)
 //!                     peers ──► peer_trouble (what became of each)
 //! ```
@@ -28,6 +29,7 @@ pub mod hex;
 pub mod limits;
 pub mod manifest;
 pub mod picker;
+pub mod places;
 pub mod rate;
 pub mod sealed;
 pub mod session;

@@ -245,7 +245,7 @@ fn refused_text(code: RefusedCode) -> &'static str {
         RefusedCode::Expired => "says that this node's ticket has expired",
         RefusedCode::NotShared => "says that it does not share it",
         RefusedCode::OtherDigest => "shares other content under this name",
-        RefusedCode::Busy => "has as many connections as it may",
+        RefusedCode::Busy => "is busy: it has as many connections as it may",
     }
 }
 

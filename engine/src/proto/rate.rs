@@ -1,4 +1,4 @@
-//! Bytes a second: measured ([`RateMeter`]) and limited ([`RateLimit`]).
+//! Bytes a second: measured ([`RateMeter`]) and limited ([`RateLimit`]); and events a second with bursts ([`BurstLimit`]).
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -115,9 +115,52 @@ impl RateLimit {
     }
 }
 
+/// At most one event in each interval, and bursts of so many events that were saved up.
+#[derive(Clone, Copy, Debug)]
+pub struct BurstLimit {
+    interval_micros: u64,
+    burst: u64,
+    /// When the whole burst is saved up again.
+    full_at: Moment,
+}
+
+impl BurstLimit {
+    /// A limit with a whole burst saved up.
+    #[must_use]
+    pub fn new(interval: Duration, burst: u32) -> BurstLimit {
+        let interval_micros = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+        BurstLimit { interval_micros, burst: burst.into(), full_at: Moment::default() }
+    }
+
+    /// Takes one event. Returns how long to wait before it is within the limit, in milliseconds.
+    pub fn reserve(&mut self, now: Moment) -> u64 {
+        let start = self.full_at.max(now);
+        self.full_at =
+            Moment::at(start.since(Moment::default()) + Duration::from_micros(self.interval_micros));
+        let saved_micros = self.interval_micros.saturating_mul(self.burst);
+        self.full_at.micros_since(now).saturating_sub(saved_micros).div_ceil(1_000)
+    }
+
+    /// Whether the whole burst is saved up.
+    #[must_use]
+    pub fn is_full(&self, now: Moment) -> bool {
+        self.full_at <= now
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_burst_is_free_and_saved_up_again() {
+        let start = Moment::default().plus_ms(1_000);
+        let mut limit = BurstLimit::new(Duration::from_millis(100), 3);
+        assert_eq!([limit.reserve(start), limit.reserve(start), limit.reserve(start)], [0, 0, 0]);
+        assert_eq!([limit.reserve(start), limit.reserve(start)], [100, 200]);
+        assert!(!limit.is_full(start.plus_ms(499)) && limit.is_full(start.plus_ms(500)));
+        assert_eq!(limit.reserve(start.plus_ms(500)), 0);
+    }
 
     #[test]
     fn a_steady_stream_is_measured_exactly() {

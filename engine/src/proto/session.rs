@@ -4,14 +4,17 @@
 //! exactly one answer, and at most [`OUTSTANDING_MAX_PIECES`] requests wait.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::bitfield::Bitfield;
 use super::encoding::CodecError;
 use super::frame::{ByeCode, Message, PROTOCOL_VERSION, RefusedCode, RejectCode};
 use super::geometry::Geometry;
-use super::limits::{OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES};
+use super::limits::{OUTSTANDING_MAX_PIECES, RENEWAL_EVERY_MS, RENEWALS_BURST, REQUEST_MAX_PIECES};
+use super::rate::BurstLimit;
 use super::steering::{RequestSteering, UploadHistory};
 use super::ticket::{self, Grant, Nonce, PeerKey, SecretKey, Ticket, TrackerKey, UnixSeconds};
+use super::time::Moment;
 use super::units::{PieceCount, PieceIndex, PieceRange};
 
 /// A violation of the protocol by the other side, which ends the connection and nothing else.
@@ -38,6 +41,9 @@ pub enum Violation {
     /// The piece was not requested, or has the wrong length.
     #[error("piece {0} was not requested, or has a wrong length")]
     Unrequested(PieceIndex),
+    /// The peer renews its ticket, or cancels requests, more often than its transfer can need.
+    #[error("the peer renews its ticket or cancels requests too often")]
+    TooOften,
 }
 
 /// The consumer's side of the handshake.
@@ -144,7 +150,13 @@ pub struct ProviderSession {
     geometry: Geometry,
     waiting: VecDeque<QueuedRequest>,
     steering: RequestSteering,
+    renewals: BurstLimit,
+    /// Pieces that the consumer may still name in `Cancel`: [`CANCELS_PER_REQUEST`] for each one that it has requested.
+    cancels_left: u64,
 }
+
+/// A consumer cancels a request when it asks another peer instead, and again when that has delivered.
+const CANCELS_PER_REQUEST: u64 = 2;
 
 #[derive(Clone, Copy, Debug)]
 struct QueuedRequest {
@@ -171,18 +183,26 @@ impl ProviderSession {
             geometry,
             waiting: VecDeque::new(),
             steering: RequestSteering::default(),
+            renewals: BurstLimit::new(Duration::from_millis(RENEWAL_EVERY_MS), RENEWALS_BURST),
+            cancels_left: 0,
         }
+    }
+
+    /// End of the consumer's ticket.
+    #[must_use]
+    pub fn expires(&self) -> UnixSeconds {
+        self.grant.expires
     }
 
     /// Takes a message of the consumer. Returns `Ok(Some(code))` for a goodbye.
     ///
     /// # Errors
     /// [`Violation`] when the protocol does not allow the message.
-    pub fn handle_message(&mut self, message: &Message) -> Result<Option<ByeCode>, Violation> {
+    pub fn handle_message(&mut self, now: Moment, message: &Message) -> Result<Option<ByeCode>, Violation> {
         match message {
             Message::Request { first, count } => self.queue_request(*first, *count)?,
             Message::Cancel { first, count } => self.cancel_request(*first, *count)?,
-            Message::Renew { ticket } => self.renew_ticket(ticket)?,
+            Message::Renew { ticket } => self.renew_ticket(now, ticket)?,
             Message::Bye { code } => return Ok(Some(*code)),
             _ => return Err(Violation::OutOfTurn),
         }
@@ -200,6 +220,7 @@ impl ProviderSession {
         if self.waiting.len() + count.as_usize() > OUTSTANDING_MAX_PIECES as usize {
             return Err(Violation::Pieces);
         }
+        self.cancels_left += CANCELS_PER_REQUEST * u64::from(count.0);
         self.waiting.extend(range.indices().map(|index| QueuedRequest { index, is_cancelled: false }));
         assert!(self.waiting.len() <= OUTSTANDING_MAX_PIECES as usize, "the queue is bounded");
         Ok(())
@@ -207,13 +228,18 @@ impl ProviderSession {
 
     fn cancel_request(&mut self, first: PieceIndex, count: PieceCount) -> Result<(), Violation> {
         let range = self.checked_range(first, count)?;
+        self.cancels_left = self.cancels_left.checked_sub(count.0.into()).ok_or(Violation::TooOften)?;
         for waiting in &mut self.waiting {
             waiting.is_cancelled |= range.first() <= waiting.index && waiting.index <= range.last();
         }
         Ok(())
     }
 
-    fn renew_ticket(&mut self, ticket: &Ticket) -> Result<(), Violation> {
+    fn renew_ticket(&mut self, now: Moment, ticket: &Ticket) -> Result<(), Violation> {
+        // Before the signature is checked: that is what costs time.
+        if self.renewals.reserve(now) > 0 {
+            return Err(Violation::TooOften);
+        }
         let fresh = ticket.verify(self.trackers).map_err(|_| Violation::Identity)?;
         let expires = fresh.expires.max(self.grant.expires);
         if (Grant { expires, ..fresh }) != (Grant { expires, ..self.grant.clone() }) {

@@ -142,8 +142,10 @@ fn every_requested_index_gets_exactly_one_answer() {
     let mut provider = open_provider(10, 2_000);
     let mut held = Bitfield::full(PieceCount(10));
     held.remove(PieceIndex(3));
-    provider.handle_message(&request(0, 5)).unwrap();
-    provider.handle_message(&Message::Cancel { first: PieceIndex(1), count: PieceCount(1) }).unwrap();
+    provider.handle_message(Moment::default(), &request(0, 5)).unwrap();
+    provider
+        .handle_message(Moment::default(), &Message::Cancel { first: PieceIndex(1), count: PieceCount(1) })
+        .unwrap();
     let answers = drain(&mut provider, &held, NOW);
     let expected = [
         PieceAnswer::Reject(PieceIndex(1), RejectCode::Cancelled),
@@ -158,7 +160,7 @@ fn every_requested_index_gets_exactly_one_answer() {
 #[test]
 fn the_piece_sent_least_goes_first() {
     let mut provider = open_provider(4, 2_000);
-    provider.handle_message(&request(0, 4)).unwrap();
+    provider.handle_message(Moment::default(), &request(0, 4)).unwrap();
     let sent = [2, 1, 0, 1];
     let held = Bitfield::full(PieceCount(4));
     let spread = alone(held.pieces(), |index| sent[index.as_usize()]);
@@ -173,9 +175,9 @@ fn a_complete_provider_defers_pieces_sent_to_others() {
     let answers = |held: &Bitfield, consumers| {
         let mut provider = open_provider(5, 2_000);
         let spread = UploadHistory::new(full.pieces(), sent, 2, consumers);
-        provider.handle_message(&request(0, 4)).unwrap();
+        provider.handle_message(Moment::default(), &request(0, 4)).unwrap();
         let first: Vec<_> = std::iter::from_fn(|| provider.next_answer(held, &spread, NOW)).collect();
-        provider.handle_message(&request(1, 2)).unwrap();
+        provider.handle_message(Moment::default(), &request(1, 2)).unwrap();
         let again: Vec<_> = std::iter::from_fn(|| provider.next_answer(held, &spread, NOW)).collect();
         (first, again)
     };
@@ -198,7 +200,7 @@ fn a_consumer_without_other_pieces_to_request_is_deferred_a_limited_number_of_ti
     let spread =
         UploadHistory::new(held.pieces(), |index: PieceIndex| u32::from(index.0 != new.get()), 999, 2);
     let mut busy = |first| {
-        provider.handle_message(&request(first, REQUEST_MAX_PIECES)).unwrap();
+        provider.handle_message(Moment::default(), &request(first, REQUEST_MAX_PIECES)).unwrap();
         let answers = std::iter::from_fn(|| provider.next_answer(&held, &spread, NOW));
         answers.filter(|answer| matches!(answer, PieceAnswer::Reject(_, RejectCode::Busy))).count()
     };
@@ -216,18 +218,21 @@ fn a_consumer_without_other_pieces_to_request_is_deferred_a_limited_number_of_ti
 fn greedy_requests_are_violations() {
     for (first, count) in [(0, 0), (9, 2), (0, REQUEST_MAX_PIECES + 1), (u32::MAX, 2)] {
         assert_eq!(
-            open_provider(10, 2_000).handle_message(&request(first, count)),
+            open_provider(10, 2_000).handle_message(Moment::default(), &request(first, count)),
             Err(Violation::Pieces),
             "{first} {count}"
         );
     }
     let mut provider = open_provider(1_000, 2_000);
     for _ in 0..OUTSTANDING_MAX_PIECES / REQUEST_MAX_PIECES {
-        provider.handle_message(&request(0, REQUEST_MAX_PIECES)).unwrap();
+        provider.handle_message(Moment::default(), &request(0, REQUEST_MAX_PIECES)).unwrap();
     }
-    assert_eq!(provider.handle_message(&request(0, 1)), Err(Violation::Pieces));
+    assert_eq!(provider.handle_message(Moment::default(), &request(0, 1)), Err(Violation::Pieces));
     assert_eq!(
-        provider.handle_message(&Message::Have { ranges: vec![WireRange { first: 0, last: 1 }] }),
+        provider.handle_message(
+            Moment::default(),
+            &Message::Have { ranges: vec![WireRange { first: 0, last: 1 }] }
+        ),
         Err(Violation::OutOfTurn)
     );
 }
@@ -237,15 +242,45 @@ fn pieces_are_sent_until_the_ticket_expires_and_again_after_a_renewal() {
     let held = Bitfield::full(PieceCount(10));
     let late = UnixSeconds(5_000);
     let mut provider = open_provider(10, 2_000);
-    provider.handle_message(&request(0, 1)).unwrap();
+    provider.handle_message(Moment::default(), &request(0, 1)).unwrap();
     assert_eq!(drain(&mut provider, &held, late), [PieceAnswer::Reject(PieceIndex(0), RejectCode::Expired)]);
     let fresh = Ticket::sign(grant(6_000), &trackers());
-    provider.handle_message(&Message::Renew { ticket: fresh }).unwrap();
-    provider.handle_message(&request(0, 1)).unwrap();
+    provider.handle_message(Moment::default(), &Message::Renew { ticket: fresh }).unwrap();
+    provider.handle_message(Moment::default(), &request(0, 1)).unwrap();
     assert_eq!(drain(&mut provider, &held, late), [PieceAnswer::Piece(PieceIndex(0))]);
 
     let other = Ticket::sign(Grant { file_id: Digest([8; 20]), ..grant(9_000) }, &trackers());
-    assert_eq!(provider.handle_message(&Message::Renew { ticket: other }), Err(Violation::Identity));
+    assert_eq!(
+        provider.handle_message(Moment::default(), &Message::Renew { ticket: other }),
+        Err(Violation::Identity)
+    );
     let forged = Ticket::sign(grant(9_000), &secret(66));
-    assert_eq!(provider.handle_message(&Message::Renew { ticket: forged }), Err(Violation::Identity));
+    assert_eq!(
+        provider.handle_message(Moment::default(), &Message::Renew { ticket: forged }),
+        Err(Violation::Identity)
+    );
+}
+
+#[test]
+fn renewals_and_cancellations_in_a_loop_end_the_connection() {
+    let ticket = Ticket::sign(grant(3_000), &trackers());
+    let renew = Message::Renew { ticket };
+    let mut session = ProviderSession::new(grant(2_000), trackers().tracker_key(), geometry(8));
+    let at = |count: u32| Moment::default().plus_ms(u64::from(count) * RENEWAL_EVERY_MS);
+    for count in 0..10 * RENEWALS_BURST {
+        assert_eq!(session.handle_message(at(count), &renew), Ok(None), "one now and then");
+    }
+    let now = at(20 * RENEWALS_BURST);
+    for _ in 0..RENEWALS_BURST {
+        assert_eq!(session.handle_message(now, &renew), Ok(None));
+    }
+    assert_eq!(session.handle_message(now, &renew), Err(Violation::TooOften));
+
+    let request = Message::Request { first: PieceIndex(0), count: PieceCount(3) };
+    let cancel = Message::Cancel { first: PieceIndex(0), count: PieceCount(3) };
+    session.handle_message(now, &request).unwrap();
+    for _ in 0..CANCELS_PER_REQUEST {
+        assert_eq!(session.handle_message(now, &cancel), Ok(None));
+    }
+    assert_eq!(session.handle_message(now, &cancel), Err(Violation::TooOften));
 }

@@ -16,6 +16,14 @@ use super::units::Digest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct UnixSeconds(pub u64);
 
+impl UnixSeconds {
+    /// Whether a ticket that ends at this time is no longer accepted at `now`.
+    #[must_use]
+    pub fn is_over_at(self, now: UnixSeconds) -> bool {
+        now.0 > self.0.saturating_add(limits::TICKET_GRACE_S)
+    }
+}
+
 /// The tracker's time of day. It runs with the time since this machine's boot, so setting the machine's clock does not change
 /// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +218,7 @@ impl Grant {
     /// Whether the grant is valid at `now` (the trackers' clock), with a grace for clocks that differ.
     #[must_use]
     pub fn is_valid_at(&self, now: UnixSeconds) -> bool {
-        now.0 <= self.expires.0.saturating_add(limits::TICKET_GRACE_S)
+        !self.expires.is_over_at(now)
     }
 }
 

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use engine::config::IoChoice;
 use engine::proto::codec;
-use engine::proto::frame::{Message, RefusedCode, RejectCode, WireRange};
+use engine::proto::frame::{ByeCode, Message, RefusedCode, RejectCode, WireRange};
 use engine::proto::limits::{
-    CONNECTIONS_PER_PEER, OUTSTANDING_MAX_PIECES, REQUEST_MAX_PIECES, UNAUTHENTICATED_MAX,
+    CONNECTIONS_PER_PEER, OUTSTANDING_MAX_PIECES, RENEWALS_BURST, REQUEST_MAX_PIECES, UNAUTHENTICATED_MAX,
 };
 use engine::proto::manifest::Manifest;
 use engine::proto::ticket::{Grant, SecretKey, Ticket, UnixSeconds};
 use engine::proto::units::{PieceCount, PieceIndex};
-use engine::stats::DownloadPhase;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::PIECE;
@@ -25,7 +24,6 @@ const PIECES: u32 = REQUEST_MAX_PIECES + 6;
 
 /// A seeder with one file, and an honest leecher.
 struct ConsumerFixture {
-    io: IoChoice,
     seeder: Node,
     leecher: Node,
     content: Vec<u8>,
@@ -43,12 +41,7 @@ impl ConsumerFixture {
         let (seeder, leecher) = (Node::start(1, io), Node::start(2, io));
         let content = bytes(PIECES as usize * PIECE - 9, 31);
         let manifest = seeder.upload("f", &content);
-        ConsumerFixture { io, seeder, leecher, content, manifest }
-    }
-
-    /// A new fixture for the same back end.
-    fn recreate(&self) -> ConsumerFixture {
-        ConsumerFixture::with_io(self.io)
+        ConsumerFixture { seeder, leecher, content, manifest }
     }
 
     fn greeted(&self) -> ScriptedConsumer {
@@ -257,65 +250,66 @@ fn a_renewed_ticket_must_be_for_the_same_file_and_consumer() {
 }
 
 #[test]
-fn a_ticket_that_expires_in_use_can_be_renewed() {
+fn a_connection_ends_with_its_ticket_unless_that_was_renewed() {
     /// The tracker's time after it has jumped.
     const AFTER_THE_JUMP: UnixSeconds = UnixSeconds(1 << 40);
     for fixture in fixtures() {
-        let mut consumer = ScriptedConsumer::greeted(&fixture.seeder, 77);
-        let before_the_jump = UnixSeconds(1 << 39);
-        let ticket = ticket(&fixture.manifest, consumer.secret.peer_key(), before_the_jump);
-        assert!(matches!(consumer.open(&ticket), Message::Opened { .. }));
-        consumer.request(3, 1);
-        let Message::Piece { index: PieceIndex(3), length } = consumer.wire.read().unwrap() else { panic!() };
-        assert!(consumer.wire.piece_bytes(length).unwrap() == fixture.content[3 * PIECE..4 * PIECE]);
+        let until_the_jump = UnixSeconds(1 << 39);
+        let open = |seed| {
+            let mut consumer = ScriptedConsumer::greeted(&fixture.seeder, seed);
+            let ticket = ticket(&fixture.manifest, consumer.secret.peer_key(), until_the_jump);
+            assert!(matches!(consumer.open(&ticket), Message::Opened { .. }));
+            consumer
+        };
+        let (mut silent, mut renewed) = (open(77), open(78));
+        renewed.request(3, 1);
+        let Message::Piece { index: PieceIndex(3), length } = renewed.wire.read().unwrap() else { panic!() };
+        assert!(renewed.wire.piece_bytes(length).unwrap() == fixture.content[3 * PIECE..4 * PIECE]);
+        let fresh = renewed.valid_ticket(&fixture.manifest);
+        renewed.wire.send(&Message::Renew { ticket: fresh }).unwrap();
+        // The answer shows that the ticket was read.
+        renewed.request(5, 1);
+        let Message::Piece { length, .. } = renewed.wire.read().unwrap() else { panic!() };
+        renewed.wire.piece_bytes(length).unwrap();
         fixture.seeder.engine.set_trust(trackers().tracker_key(), AFTER_THE_JUMP);
-        consumer.request(4, 1);
-        let expired = Message::Reject { index: PieceIndex(4), code: RejectCode::Expired };
-        assert_eq!(consumer.wire.read().unwrap(), expired);
-        let fresh = consumer.valid_ticket(&fixture.manifest);
-        consumer.wire.send(&Message::Renew { ticket: fresh }).unwrap();
-        consumer.request(4, 1);
-        assert!(matches!(consumer.wire.read().unwrap(), Message::Piece { index: PieceIndex(4), .. }));
+        assert_eq!(silent.wire.drain().messages, [Message::Bye { code: ByeCode::Expired }]);
+        renewed.request(4, 1);
+        assert!(matches!(renewed.wire.read().unwrap(), Message::Piece { index: PieceIndex(4), .. }));
     }
 }
 
 #[test]
-fn many_connections_without_a_ticket_only_delay_an_honest_leecher() {
-    const CROWD: usize = UNAUTHENTICATED_MAX + 44;
-    /// Rounds in which the machine was too slow to have the whole crowd connected at once: the first handshakes timed out.
-    const ROUNDS_MAX: u32 = 20;
-    allow_descriptors(4 * CROWD as u64);
-    for mut fixture in fixtures() {
-        let mut rounds = 0;
-        let (crowd, download) = loop {
-            rounds += 1;
-            assert!(rounds <= ROUNDS_MAX, "the crowd was never connected at once");
-            let mut crowd: Vec<Wire> =
-                (0..CROWD).map(|_| Wire::connect(fixture.seeder.engine.listen_address())).collect();
-            let answers: Vec<Message> = crowd.iter_mut().map(|wire| wire.read().unwrap()).collect();
-            let count =
-                |fits: &dyn Fn(&Message) -> bool| answers.iter().filter(|answer| fits(answer)).count();
-            let greeted = count(&|answer| matches!(answer, Message::Greeting { .. }));
-            let busy = count(&|answer| matches!(answer, Message::Refused { code: RefusedCode::Busy, .. }));
-            assert_eq!(greeted + busy, CROWD);
-            let download = fixture.leecher.fetch(&fixture.manifest, &[&fixture.seeder]);
-            let waits = |phase: &DownloadPhase| matches!(phase, DownloadPhase::Waiting(_));
-            let progress =
-                crate::rig::wait_for(&download, |progress| waits(&progress.phase) || progress.phase.is_end());
-            let sent_bytes = fixture.sent_bytes();
-            // The first connection ends when the time for its handshake is over.
-            let were_all_connected = !crowd[0].has_ended();
-            if were_all_connected {
-                assert_eq!((greeted, busy), (UNAUTHENTICATED_MAX, CROWD - UNAUTHENTICATED_MAX));
-                assert!(waits(&progress.phase), "{progress:?}");
-                assert_eq!(sent_bytes, 0, "a connection without a ticket got a byte");
-                break (crowd, download);
+fn renewals_and_cancellations_in_a_loop_end_the_connection() {
+    for fixture in fixtures() {
+        let mut renewing = fixture.opened();
+        let renew = Message::Renew { ticket: renewing.valid_ticket(&fixture.manifest) };
+        let cancel = Message::Cancel { first: PieceIndex(0), count: PieceCount(1) };
+        let mut cancelling = fixture.opened();
+        for (consumer, message) in [(&mut renewing, renew), (&mut cancelling, cancel)] {
+            for _ in 0..=RENEWALS_BURST {
+                // The connection may have ended already.
+                let _ = consumer.wire.send(&message);
             }
-            fixture = fixture.recreate();
-        };
-        drop(crowd);
-        durable(&download);
-        assert!(fixture.sent_bytes() >= fixture.content.len() as u64);
+            assert_eq!(consumer.wire.drain().messages, [Message::Bye { code: ByeCode::Protocol }]);
+        }
+        fixture.honest_fetch();
+    }
+}
+
+#[test]
+fn connections_without_a_ticket_make_room_for_an_honest_leecher() {
+    const CROWD: usize = UNAUTHENTICATED_MAX + 44;
+    allow_descriptors(4 * CROWD as u64);
+    for fixture in fixtures() {
+        let mut crowd: Vec<Wire> =
+            (0..CROWD).map(|_| Wire::connect(fixture.seeder.engine.listen_address())).collect();
+        for wire in &mut crowd {
+            assert!(matches!(wire.read().unwrap(), Message::Greeting { .. }));
+        }
+        fixture.honest_fetch();
+        // The oldest made room. The youngest are still there, unless their time for the handshake is over.
+        let told = crowd[0].drain().messages;
+        assert!(matches!(told[..], [Message::Refused { code: RefusedCode::Busy, .. }]), "{told:?}");
     }
 }
 
@@ -364,7 +358,7 @@ fn a_half_closed_connection_ends_and_frees_its_slot() {
             let mut consumer = fixture.opened();
             consumer.request(0, 3);
             if goodbye {
-                let code = engine::proto::frame::ByeCode::Done;
+                let code = ByeCode::Done;
                 consumer.wire.send(&Message::Bye { code }).unwrap();
             }
             consumer.wire.half_close();

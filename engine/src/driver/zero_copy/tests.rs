@@ -125,7 +125,8 @@ fn a_connection_sends_with_a_copy_once_copies_are_reported() {
         tokio::task::spawn_local(async move { driven.run().await });
         let peer = near.peer_addr().unwrap().ip();
         let route = ZeroCopyRoute::new(Rc::clone(&ring), Arc::clone(&zero_copy), peer);
-        let stream = PeerStream::new(IoKind::Uring, near).unwrap().with_route(Some(route));
+        let control = Arc::new(near.try_clone().unwrap());
+        let stream = PeerStream::new(IoKind::Uring, near, control).unwrap().with_route(Some(route));
         let piece = || SendPart::from(MappedWindow::new(Arc::clone(&mapping), 0..content.len()));
         while !zero_copy.is_excluded(peer) {
             stream.send(vec![vec![1, 2, 3].into(), piece()]).await.unwrap();

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use super::super::mapping::Mapping;
@@ -35,12 +36,12 @@ fn mapped() -> (File, Arc<Mapping>) {
     (file, Arc::new(mapping))
 }
 
-fn sockets() -> (Rc<TcpStream>, TcpStream) {
+fn sockets() -> (Arc<TcpStream>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     socket2::SockRef::from(&listener).set_recv_buffer_size(RECEIVE_BUFFER_BYTES).unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     socket2::SockRef::from(&near).set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
-    (Rc::new(near), listener.accept().unwrap().0)
+    (Arc::new(near), listener.accept().unwrap().0)
 }
 
 /// Runs a test on both runtimes that a worker may have, or prints why not.
@@ -231,7 +232,7 @@ fn a_shutdown_ends_a_waiting_send() {
         let (_file, mapping) = mapped();
         let (near, far) = sockets();
         socket2::SockRef::from(&*near).set_send_buffer_size(1).unwrap();
-        let (sender, socket) = (Rc::clone(&ring), Rc::clone(&near));
+        let (sender, socket) = (Rc::clone(&ring), Arc::clone(&near));
         let whole = vec![MappedWindow::new(Arc::clone(&mapping), 0..FILE_BYTES).into()];
         let sending = tokio::task::spawn_local(async move { sender.send(&socket, whole, kept().0).await });
         until(|| ring.in_flight() == 1).await;
@@ -276,7 +277,7 @@ fn a_broken_ring_ends_its_sends_and_takes_no_more() {
         let error = ring.send(&near, window(&mapping), kept().0).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
         assert!(!ring.has_room(), "further sends go the ordinary way");
-        assert_eq!(Rc::strong_count(&near), 1, "the connection can be closed");
+        assert_eq!(Arc::strong_count(&near), 1, "the connection can be closed");
         assert_eq!(Arc::strong_count(&mapping), 2, "pages that the kernel might read stay mapped");
         drop(ring);
         assert_eq!(Arc::strong_count(&mapping), 2);

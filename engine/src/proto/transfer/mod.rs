@@ -25,7 +25,7 @@ use std::sync::Arc;
 use super::action::{NamedPeer, PeerAddress, TransferAction};
 use super::bitfield::Bitfield;
 use super::equal_pieces::EqualPieces;
-use super::frame::{Message, WireRange};
+use super::frame::{ByeCode, Message, WireRange};
 use super::geometry::Geometry;
 use super::limits::HAVE_MAX_RANGES;
 use super::manifest::{FileProof, Manifest};
@@ -280,7 +280,7 @@ impl Transfer {
         }
     }
 
-    /// Takes a message of a provider other than `Piece`. Returns `Ok(false)` when its goodbye ends the connection.
+    /// Takes a message of a provider other than `Piece`. Returns `Ok(Some(code))` when its goodbye ends the connection.
     ///
     /// # Errors
     /// [`Violation`] when the protocol does not allow the message. The driver then closes the connection and calls
@@ -290,7 +290,7 @@ impl Transfer {
         now: Moment,
         connection: ConnectionId,
         message: &Message,
-    ) -> Result<bool, Violation> {
+    ) -> Result<Option<ByeCode>, Violation> {
         match message {
             Message::Reject { index, code } => {
                 self.scheduler.handle_reject(now, connection, *index, *code)?;
@@ -299,10 +299,10 @@ impl Transfer {
                 let ranges = check_announced(ranges).ok_or(Violation::Pieces)?;
                 self.scheduler.handle_have(now, connection, &ranges, self.geometry)?;
             }
-            Message::Bye { .. } => return Ok(false),
+            Message::Bye { code } => return Ok(Some(*code)),
             _ => return Err(Violation::OutOfTurn),
         }
-        Ok(true)
+        Ok(None)
     }
 }
 

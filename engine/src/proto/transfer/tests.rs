@@ -173,7 +173,7 @@ fn announced_pieces_are_requested_from_partial_holders() {
     let have = Message::Have { ranges: vec![PieceRange::new(PieceIndex(0), PieceIndex(9)).unwrap().into()] };
     for connection in swarm.links.keys().copied().collect::<Vec<_>>() {
         let now = swarm.now();
-        assert_eq!(swarm.transfer.handle_message(now, connection, &have), Ok(true));
+        assert_eq!(swarm.transfer.handle_message(now, connection, &have), Ok(None));
     }
     swarm.run(2_000);
     assert_eq!(swarm.transfer.status(), TransferStatus::Complete);
@@ -251,7 +251,7 @@ fn pieces_that_were_not_requested_are_violations() {
     assert_eq!(swarm.transfer.handle_message(now, connection, &past_end), Err(Violation::Pieces));
     assert_eq!(
         swarm.transfer.handle_message(now, connection, &Message::Bye { code: ByeCode::Shutdown }),
-        Ok(false)
+        Ok(Some(ByeCode::Shutdown))
     );
 }
 
@@ -272,7 +272,7 @@ fn announcements_that_overlap_or_are_not_ascending_are_violations() {
         assert_eq!(told(wrong), Err(Violation::Pieces));
     }
     for right in [vec![], vec![(0, 5), (6, 6), (8_000, 8_999)], vec![(0, 8_999)], many(HAVE_MAX_RANGES)] {
-        assert_eq!(told(right), Ok(true));
+        assert_eq!(told(right), Ok(None));
     }
 }
 
@@ -349,7 +349,7 @@ fn a_ticket_that_expires_on_an_open_connection_shows_in_the_status() {
         *swarm.transfer.scheduler.connections.open(connection).unwrap().pending.keys().next().unwrap();
     let expired = Message::Reject { index, code: RejectCode::Expired };
     let now = swarm.now();
-    assert_eq!(swarm.transfer.handle_message(now, connection, &expired), Ok(true));
+    assert_eq!(swarm.transfer.handle_message(now, connection, &expired), Ok(None));
     let close = TransferAction::Close { connection, code: ByeCode::Expired };
     assert!(swarm.transfer.take_actions().contains(&close));
     for other in swarm.transfer.scheduler.connections.ids() {

@@ -242,12 +242,12 @@ impl Fluid {
             Event::Asked { connection, message } => {
                 let asked = |link: &&mut Link| link.host == host && link.connection == connection;
                 if let Some(link) = self.links.iter_mut().find(asked) {
-                    link.provider.handle_message(&message).unwrap();
+                    link.provider.handle_message(now, &message).unwrap();
                 }
             }
             Event::Bytes { connection, count } => self.transfer(host).bytes_received(now, connection, count),
             Event::Received { connection, frame: Frame::Message(message) } => {
-                assert_eq!(self.transfer(host).handle_message(now, connection, &message), Ok(true));
+                assert_eq!(self.transfer(host).handle_message(now, connection, &message), Ok(None));
             }
             Event::Received { connection, frame: Frame::Piece(index) } => {
                 let transfer = self.transfer(host);

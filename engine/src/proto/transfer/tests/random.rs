@@ -208,8 +208,9 @@ impl World {
         match event {
             Event::Called(key) => self.called(node, key),
             Event::Asked(key, message) => {
+                let now = self.now();
                 if let Some(provider) = self.links.get_mut(&key).and_then(|link| link.provider.as_mut()) {
-                    assert_eq!(provider.handle_message(&message), Ok(None));
+                    assert_eq!(provider.handle_message(now, &message), Ok(None));
                     self.wake(node);
                 }
             }
@@ -335,7 +336,7 @@ impl World {
                 }
             }
             Event::Received(connection, message) => {
-                assert_eq!(transfer.handle_message(now, connection, &message), Ok(true));
+                assert_eq!(transfer.handle_message(now, connection, &message), Ok(None));
             }
             Event::PieceBegins(connection, index) => {
                 // A connection that this side has closed has no requests any more.

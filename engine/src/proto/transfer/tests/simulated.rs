@@ -156,8 +156,9 @@ impl Swarm {
         match action {
             TransferAction::Connect { connection, peer, .. } => self.connect(connection, peer),
             TransferAction::Send { connection, message } => {
+                let now = self.now();
                 if let Some((_, provider)) = self.links.get_mut(&connection) {
-                    provider.handle_message(&message).unwrap();
+                    provider.handle_message(now, &message).unwrap();
                 }
             }
             TransferAction::Close { connection, .. } => {
@@ -243,7 +244,7 @@ impl Swarm {
             match answer {
                 PieceAnswer::Reject(index, code) => {
                     let message = Message::Reject { index, code };
-                    assert_eq!(self.transfer.handle_message(now, connection, &message), Ok(true));
+                    assert_eq!(self.transfer.handle_message(now, connection, &message), Ok(None));
                 }
                 PieceAnswer::Piece(index) => self.land(now, connection, index, behaviour.corrupts(index)),
             }
