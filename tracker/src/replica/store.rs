@@ -391,12 +391,14 @@ mod tests {
         let full = length();
         let store = ReplicaStore::open(dir.path()).unwrap();
         assert!(length() >= full / 2, "a file that is in use is left as it is");
-        let clear = |change: &WriteTransaction| Ok(change.open_table(LOG)?.retain(|index, _| index == 0)?);
+        let clear =
+            |change: &WriteTransaction| Ok(change.open_table(LOG)?.retain(|index, _| index == rows - 1)?);
         store.write(FlushMode::Durable, clear).unwrap();
         drop(store);
         let store = ReplicaStore::open(dir.path()).unwrap();
         assert!(length() < full / 4, "{} of {full} bytes are left", length());
-        let kept = store.read(|view| Ok(view.open_table(LOG)?.get(0)?.map(|row| row.value().to_vec())));
+        let kept =
+            store.read(|view| Ok(view.open_table(LOG)?.get(rows - 1)?.map(|row| row.value().to_vec())));
         assert_eq!(kept.unwrap(), Some(row));
     }
 }
