@@ -118,7 +118,7 @@ impl ReplicaStore {
             Ok(_) => tracing::info!(path = %store.path.display(), "the file was compacted"),
             // A full disk, for example. What was not moved stays where it was.
             Err(error) => {
-                tracing::warn!(path = %store.path.display(), %error, "the file could not be compacted")
+                tracing::warn!(path = %store.path.display(), %error, "the file could not be compacted");
             }
         }
         drop(store);
