@@ -25,12 +25,16 @@ use tracker::server::{BindError, LogLines, Server, bind_listener, check_address}
 
 use cli::{TrackerCli, TrackerSubcommand};
 use start_wait::StartWait;
+use status::ClusterHealth;
 
 /// Log filter without `RUST_LOG`. The consensus library logs every step at level `info`.
 const LOG_FILTER: &str = "info,openraft=warn";
 
 /// Exit code of `tracker status` when no tracker answers.
 const EXIT_NO_TRACKER: u8 = 7;
+
+/// Exit code of `tracker status` when the trackers that answer refuse changes.
+const EXIT_REFUSES_CHANGES: u8 = 9;
 
 fn main() -> ExitCode {
     let cli = TrackerCli::parse();
@@ -51,8 +55,11 @@ fn main() -> ExitCode {
 
 fn print_status(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, trackers) = read_cluster(file)?;
-    let has_answer = status::print_trackers(&trackers, &mut io::stdout().lock())?;
-    Ok(if has_answer { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NO_TRACKER) })
+    Ok(match status::print_trackers(&trackers, &mut io::stdout().lock())? {
+        ClusterHealth::Good => ExitCode::SUCCESS,
+        ClusterHealth::RefusesChanges => ExitCode::from(EXIT_REFUSES_CHANGES),
+        ClusterHealth::NoAnswer => ExitCode::from(EXIT_NO_TRACKER),
+    })
 }
 
 fn run_server(cli: &TrackerCli) -> anyhow::Result<()> {

@@ -14,19 +14,36 @@ use tracker::api::response::ReceivedAnswer;
 /// Time limit for connecting, and for each read and write.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Prints one line per tracker. Whether any of them answered.
-pub(crate) fn print_trackers(trackers: &[SocketAddr], out: &mut impl Write) -> anyhow::Result<bool> {
-    let mut answered = false;
+/// What the trackers' answers come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ClusterHealth {
+    /// A tracker answered that it accepts changes.
+    Good,
+    /// Those that answered refuse changes.
+    RefusesChanges,
+    /// None answered.
+    NoAnswer,
+}
+
+/// Prints one line per tracker.
+pub(crate) fn print_trackers(
+    trackers: &[SocketAddr],
+    out: &mut impl Write,
+) -> anyhow::Result<ClusterHealth> {
+    let mut health = ClusterHealth::NoAnswer;
     for address in trackers.iter().filter(|address| address.port() != 0) {
         match ask_status(*address) {
             Ok(status) => {
-                answered = true;
+                health = health.min(match status.refuses_changes {
+                    None => ClusterHealth::Good,
+                    Some(_) => ClusterHealth::RefusesChanges,
+                });
                 writeln!(out, "{address}  {}", describe_status(*address, &status))?;
             }
             Err(error) => writeln!(out, "{address}  no answer: {}", describe_error(&error))?,
         }
     }
-    Ok(answered)
+    Ok(health)
 }
 
 /// Why a tracker did not answer. The system's words for a timeout name a resource.
@@ -49,7 +66,11 @@ fn describe_status(address: SocketAddr, status: &StatusAnswer) -> String {
     };
     let counted = |number, what| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (voters, learners) = (status.voters.len(), status.learners.len());
-    format!("{role}; {}, {}", counted(voters, "voter"), counted(learners, "learner"))
+    let counts = format!("{}, {}", counted(voters, "voter"), counted(learners, "learner"));
+    match &status.refuses_changes {
+        None => format!("{role}; {counts}"),
+        Some(why) => format!("{role}; {counts}; refuses changes: {why}"),
+    }
 }
 
 fn ask_status(address: SocketAddr) -> anyhow::Result<StatusAnswer> {

@@ -69,6 +69,22 @@ fn the_first_line_founds_when_the_others_refuse_and_goes_on_with_its_key() {
 }
 
 #[test]
+fn a_founding_says_that_and_where_a_new_cluster_begins() {
+    let dir = place(&[]);
+    let said = |dir: &Path| {
+        let mut child = command(dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
+    };
+    let place = dir.path().canonicalize().unwrap().join("tracker_data/127.0.0.1_0");
+    let line = format!("a new cluster begins in {}", place.display());
+    assert!(said(dir.path()).contains(&line));
+    assert!(!said(dir.path()).contains("a new cluster begins"), "only the first start says it");
+}
+
+#[test]
 fn only_the_first_line_founds_a_cluster() {
     let dir = place(&["127.0.0.2:0".parse().unwrap()]);
     let refused = refusal(dir.path(), &["tracker_info.txt", "2"]);

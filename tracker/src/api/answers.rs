@@ -229,6 +229,9 @@ pub struct StatusAnswer {
     /// As in [`PingAnswer`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+    /// Why the tracker refuses changes at the moment, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuses_changes: Option<String>,
 }
 
 /// Whether the tracker has reached the session's node.

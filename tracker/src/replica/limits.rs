@@ -27,6 +27,12 @@ pub(super) const WAITING_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Cache of the database, in bytes. Other rows are read from the file, through the page cache.
 pub(super) const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// Size of a block of the log's file, in bytes: the database's page. The granularity of checksums and of copies.
+pub(super) const BLOCK_BYTES: usize = 4_096;
+
+/// A smaller log file is never compacted, in bytes.
+pub(super) const COMPACT_MIN_BYTES: u64 = 16 * 1024 * 1024;
+
 /// A snapshot is recorded after this many entries. It costs one row, since the tables themselves are the snapshot.
 pub(super) const SNAPSHOT_EVERY_ENTRIES: u64 = 512;
 
@@ -62,6 +68,12 @@ pub(super) const READY_MS: u64 = 30_000;
 /// copy-on-write tree rewrites for them take far less.
 pub const SPACE_FLOOR_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Changes that free space, logins and logouts are made until the filesystem has fewer free bytes than this.
+pub const SPACE_RESERVE_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Interval at which the free space and the log's place are looked at without a change, in milliseconds.
+pub(super) const OBSTACLE_CHECK_MS: u64 = 5_000;
+
 /// After a failed write the log is reopened at this interval until it accepts writes, in milliseconds.
 pub(super) const REOPEN_MS: u64 = 500;
 
@@ -81,3 +93,5 @@ pub(super) const PROBE_ANSWER_MAX_BYTES: usize = 4_096;
 const _: () = assert!(LAG_MAX_ENTRIES <= SNAPSHOT_EVERY_ENTRIES + LOG_KEEP_ENTRIES);
 // The space floor has room for the longest entry many times over.
 const _: () = assert!(16 * ENTRY_MAX_BYTES as u64 <= SPACE_FLOOR_BYTES);
+// So has the reserve, for entries that remove rows.
+const _: () = assert!(8 * ENTRY_MAX_BYTES as u64 <= SPACE_RESERVE_BYTES);

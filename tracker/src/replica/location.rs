@@ -1,9 +1,10 @@
 //! The place where a log is stored: opening it, and the free space there.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::fault::ReplicaFault;
-use super::store::ReplicaStore;
+use super::store::{LOG_FILE, ReplicaStore};
 
 /// The place of a log. Tests implement it with storage that fails.
 pub trait LogLocation: Send + 'static {
@@ -22,8 +23,24 @@ pub trait LogLocation: Send + 'static {
     /// Free space for this user, in bytes; `None` if unknown.
     fn free_bytes(&self) -> Option<u64>;
 
+    /// The file that the log's name leads to now.
+    fn log_file(&self) -> NamedFile {
+        NamedFile::Unknown
+    }
+
     /// Name of the place, for messages.
     fn name(&self) -> String;
+}
+
+/// The file that a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedFile {
+    /// Its device and inode.
+    Inode(u64, u64),
+    /// There is no file of that name.
+    Missing,
+    /// It could not be looked at.
+    Unknown,
 }
 
 /// The directory of one tracker.
@@ -42,6 +59,14 @@ impl LogLocation for LogDirectory {
     fn free_bytes(&self) -> Option<u64> {
         let known = rustix::fs::statvfs(&self.0).ok()?;
         Some(known.f_bavail.saturating_mul(known.f_frsize))
+    }
+
+    fn log_file(&self) -> NamedFile {
+        match std::fs::metadata(self.0.join(LOG_FILE)) {
+            Ok(file) => NamedFile::Inode(file.dev(), file.ino()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => NamedFile::Missing,
+            Err(_) => NamedFile::Unknown,
+        }
     }
 
     fn name(&self) -> String {

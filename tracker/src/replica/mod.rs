@@ -48,7 +48,7 @@ pub mod limits;
 pub use cluster_key::{ClusterKey, KEY_FILE};
 pub use fault::ReplicaFault;
 pub use inspect::print_log;
-pub use location::{LogDirectory, LogLocation};
+pub use location::{LogDirectory, LogLocation, NamedFile};
 pub use log_store::LogStore;
 pub use machine_store::MachineStore;
 pub use node::{Replica, ReplicaCounters};

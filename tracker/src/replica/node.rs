@@ -137,6 +137,12 @@ impl Replica {
         (applied > 0).then_some(applied)
     }
 
+    /// Why changes are refused at the moment, if they are.
+    #[must_use]
+    pub fn write_trouble(&self) -> Option<String> {
+        self.shared.write_trouble()
+    }
+
     /// Counters since the log was opened last.
     #[must_use]
     pub fn counters(&self) -> ReplicaCounters {

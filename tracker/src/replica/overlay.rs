@@ -12,9 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 
 use super::disk::CountedStorage;
-
-/// Size of a block in the layer, in bytes: the database's page. Not a limit but the granularity of copies.
-const BLOCK_BYTES: usize = 4_096;
+use super::limits::BLOCK_BYTES;
 
 /// A storage below, and the blocks written over it.
 pub(super) struct Overlay {

@@ -140,7 +140,13 @@ fn found_log(
         Some(key) => key,
         None => ClusterKey::create(options.root)?,
     };
-    tracing::info!(cluster = %key.cluster, dir = %dir.display(), "a new cluster is founded");
+    let place = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    tracing::warn!(
+        cluster = %key.cluster,
+        "a new cluster begins in {}, without users, groups and files. If this tracker had some, stop it, and start it \
+         with the --data directory that has them: is its filesystem mounted?",
+        place.display()
+    );
     Ok(PreparedLog { key, dir: dir.to_owned() })
 }
 

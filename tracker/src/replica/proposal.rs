@@ -27,6 +27,12 @@ pub enum ProposalError {
         "the tracker's disk is full ({free} bytes free, {wanted} wanted at {path}): it goes on when there is space"
     )]
     Full { path: String, free: u64, wanted: u64 },
+    /// The log's file was removed or replaced. Nothing was changed.
+    #[error(
+        "the tracker's files at {path} were removed or replaced while it ran: stop it, put the directory back, and start \
+         it again"
+    )]
+    Gone { path: String },
     /// Another tracker leads, or none does. Nothing was changed.
     #[error("no tracker leads at the moment; try again")]
     NoLeader,

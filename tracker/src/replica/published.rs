@@ -33,6 +33,8 @@ impl ReplicaOptions {
 pub(super) struct PublishedState {
     store: Mutex<Option<Arc<ReplicaStore>>>,
     epoch: AtomicU64,
+    /// Why changes are refused at the moment.
+    write_trouble: Mutex<Option<String>>,
     /// Number of published stores.
     generation: AtomicU64,
 }
@@ -47,6 +49,21 @@ impl PublishedState {
     pub(super) fn publish(&self, store: Option<Arc<ReplicaStore>>) {
         *self.lock() = store;
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Records why changes are refused, or that they are not, and logs each change of that.
+    pub(super) fn set_write_trouble(&self, trouble: Option<String>) {
+        let mut noted = self.write_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*noted, &trouble) {
+            (None, Some(why)) => tracing::error!("changes are refused: {why}"),
+            (Some(_), None) => tracing::info!("changes are accepted again"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        *noted = trouble;
+    }
+
+    pub(super) fn write_trouble(&self) -> Option<String> {
+        self.write_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn set_epoch(&self, epoch: u64) {

@@ -20,9 +20,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::fault::ReplicaFault;
 use super::limits::{
     BLOCKING_THREADS, ELECTION_MAX_MS, ELECTION_MIN_MS, HEARTBEAT_MS, INSTALL_MS, LAG_MAX_ENTRIES,
-    LOG_KEEP_ENTRIES, PAYLOAD_MAX_ENTRIES, PURGE_BATCH_ENTRIES, READY_MS, REOPEN_MS, SNAPSHOT_EVERY_ENTRIES,
+    LOG_KEEP_ENTRIES, OBSTACLE_CHECK_MS, PAYLOAD_MAX_ENTRIES, PURGE_BATCH_ENTRIES, READY_MS, REOPEN_MS,
+    SNAPSHOT_EVERY_ENTRIES, SPACE_FLOOR_BYTES, SPACE_RESERVE_BYTES,
 };
-use super::location::LogLocation;
+use super::location::{LogLocation, NamedFile};
 use super::log_store::LogStore;
 use super::machine_store::MachineStore;
 use super::network::ClusterNetwork;
@@ -47,6 +48,8 @@ enum RunEnd {
 
 struct LogRunner<'a> {
     home: Box<dyn LogLocation>,
+    /// The file that was opened.
+    opened: NamedFile,
     options: &'a ReplicaOptions,
     proposals: mpsc::Receiver<Proposal>,
     /// The proposal that did not fit the previous entry.
@@ -68,6 +71,7 @@ pub(super) fn run_log(
 ) {
     let mut runner = LogRunner {
         home,
+        opened: NamedFile::Unknown,
         options,
         proposals: inbox,
         next_proposal: None,
@@ -90,6 +94,7 @@ pub(super) fn run_log(
             return;
         }
         tracing::error!(%fault, "the log has failed");
+        shared.set_write_trouble(Some(fault.to_string()));
         let Ok(runtime) = build_runtime() else { return };
         if runtime.block_on(runner.serve_reads(&fault)).is_none() {
             return;
@@ -123,6 +128,7 @@ impl LogRunner<'_> {
     /// Opens the log and becomes its leader, with every entry applied.
     async fn open_and_lead(&mut self) -> Result<(Arc<ReplicaStore>, Raft<RaftTypes>), ReplicaFault> {
         let store = Arc::new(self.home.open()?);
+        self.opened = self.home.log_file();
         store.claim_cluster(&self.options.cluster)?;
         let stop = |reason: String| ReplicaFault::Stopped { path: store.path().to_owned(), reason };
         let config = raft_config().map_err(|error| stop(error.to_string()))?;
@@ -154,19 +160,21 @@ impl LogRunner<'_> {
     }
 
     async fn serve_proposals(&mut self, raft: &Raft<RaftTypes>) -> RunEnd {
+        let mut pause = tokio::time::interval(Duration::from_millis(OBSTACLE_CHECK_MS));
         loop {
             let proposals = tokio::select! {
                 _ = &mut self.stopped => return RunEnd::Stopped,
+                _ = pause.tick() => Vec::new(),
                 proposals = gather_proposals(&mut self.proposals, &mut self.next_proposal) => match proposals {
                     Some(proposals) => proposals,
                     None => return RunEnd::Stopped,
                 },
             };
-            let (batch, replies) = split_batch(proposals);
-            if let Some(full) = self.disk_full() {
-                refuse_all(replies, &full);
+            let proposals = self.admit_proposals(proposals);
+            if proposals.is_empty() {
                 continue;
             }
+            let (batch, replies) = split_batch(proposals);
             match raft.client_write(batch).await {
                 Ok(written) => {
                     for (reply, answer) in replies.into_iter().zip(written.data.0) {
@@ -186,6 +194,28 @@ impl LogRunner<'_> {
                 }
             }
         }
+    }
+
+    /// Refuses the proposals that cannot be made now, and returns the others.
+    fn admit_proposals(&self, proposals: Vec<Proposal>) -> Vec<Proposal> {
+        let obstacle = self.log_gone().or_else(|| self.disk_full());
+        self.shared.set_write_trouble(obstacle.as_ref().map(ToString::to_string));
+        let Some(obstacle) = obstacle else { return proposals };
+        let reserve = self.options.space_floor_bytes / (SPACE_FLOOR_BYTES / SPACE_RESERVE_BYTES);
+        let has_reserve = matches!(obstacle, ProposalError::Full { free, .. } if free >= reserve);
+        let (admitted, refused) = proposals
+            .into_iter()
+            .partition(|proposal: &Proposal| has_reserve && proposal.command.action.spares_space());
+        refuse_all(split_batch(refused).1, &obstacle);
+        admitted
+    }
+
+    /// The log's name leads to another file than the one that is open, or to none: what is written would be lost.
+    fn log_gone(&self) -> Option<ProposalError> {
+        let named = self.home.log_file();
+        let is_gone =
+            named != self.opened && named != NamedFile::Unknown && self.opened != NamedFile::Unknown;
+        is_gone.then(|| ProposalError::Gone { path: self.home.name() })
     }
 
     fn disk_full(&self) -> Option<ProposalError> {

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::disk::{CountedStorage, LockedFile, LogGauges, sync_directory};
 use super::fault::{ReplicaFault, StoreError};
-use super::limits::CACHE_BYTES;
+use super::limits::{CACHE_BYTES, COMPACT_MIN_BYTES};
 use super::overlay::Overlay;
 use super::witness::Witness;
 
@@ -105,11 +105,41 @@ impl ReplicaStore {
         sync_directory(dir).map_err(io("sync the directory"))
     }
 
-    /// Opens the log of a tracker's directory after checking every page.
+    /// Opens the log of a tracker's directory after checking every page. Compacts a large file of which most is free.
     ///
     /// # Errors
     /// [`ReplicaFault`] says what is wrong and what to do.
     pub fn open(dir: &Path) -> Result<ReplicaStore, ReplicaFault> {
+        let mut store = ReplicaStore::open_checked(dir)?;
+        if !store.has_much_free_space()? {
+            return Ok(store);
+        }
+        match store.database.compact() {
+            Ok(_) => tracing::info!(path = %store.path.display(), "the file was compacted"),
+            // A full disk, for example. What was not moved stays where it was.
+            Err(error) => {
+                tracing::warn!(path = %store.path.display(), %error, "the file could not be compacted");
+            }
+        }
+        drop(store);
+        ReplicaStore::open_checked(dir)
+    }
+
+    /// Whether most of a large file is free pages.
+    fn has_much_free_space(&self) -> Result<bool, ReplicaFault> {
+        let fault = |source| ReplicaFault::io(&self.path, "look at the log", source);
+        let length = fs::metadata(&self.path).map_err(fault)?.len();
+        if length < COMPACT_MIN_BYTES {
+            return Ok(false);
+        }
+        let measure = || -> Result<u64, StoreError> {
+            let stats = self.database.begin_write()?.stats()?;
+            Ok(stats.allocated_pages() * stats.page_size() as u64)
+        };
+        Ok(measure().map_err(|trouble| self.fault(trouble))? < length / 2)
+    }
+
+    fn open_checked(dir: &Path) -> Result<ReplicaStore, ReplicaFault> {
         let path = dir.join(LOG_FILE);
         ReplicaStore::open_on(LockedFile::open(&path, false)?, &path, Witness::open(&dir.join(WITNESS_FILE)))
     }
@@ -123,10 +153,20 @@ impl ReplicaStore {
         path: &Path,
         witness: Witness,
     ) -> Result<ReplicaStore, ReplicaFault> {
+        ReplicaStore::open_with_cache(disk, path, witness, CACHE_BYTES)
+    }
+
+    /// The same with another cache, in bytes.
+    pub(super) fn open_with_cache(
+        disk: impl StorageBackend,
+        path: &Path,
+        witness: Witness,
+        cache_bytes: usize,
+    ) -> Result<ReplicaStore, ReplicaFault> {
         let disk = CountedStorage::new(disk);
         drop(check_file(&disk, path, &witness)?);
         let gauges = Arc::clone(disk.gauges());
-        let open = || Ok(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
+        let open = || Ok(Builder::new().set_cache_size(cache_bytes).create_with_backend(disk)?);
         let database = catch_panic(open).map_err(|error| error.into_fault(path, Some(gauges.last_read())))?;
         let store = ReplicaStore { database, witness, gauges, path: path.to_owned(), in_memory: false };
         store.write(FlushMode::Durable, |change| {
@@ -327,4 +367,38 @@ pub(super) fn put_meta<T: Serialize>(
 ) -> Result<(), StoreError> {
     change.open_table(META)?.insert(key, serde_json::to_vec(value)?.as_slice())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_file_with_little_in_it_is_compacted_when_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        ReplicaStore::create(dir.path()).unwrap();
+        let store = ReplicaStore::open(dir.path()).unwrap();
+        let row = vec![7; 256 * 1024];
+        let rows = 2 * COMPACT_MIN_BYTES / row.len() as u64;
+        let fill = |change: &WriteTransaction| {
+            let mut log = change.open_table(LOG)?;
+            (0..rows).try_for_each(|index| log.insert(index, row.as_slice()).map(drop))?;
+            Ok(())
+        };
+        store.write(FlushMode::Durable, fill).unwrap();
+        let length = || fs::metadata(dir.path().join(LOG_FILE)).unwrap().len();
+        drop(store);
+        let full = length();
+        let store = ReplicaStore::open(dir.path()).unwrap();
+        assert!(length() >= full / 2, "a file that is in use is left as it is");
+        let clear =
+            |change: &WriteTransaction| Ok(change.open_table(LOG)?.retain(|index, _| index == rows - 1)?);
+        store.write(FlushMode::Durable, clear).unwrap();
+        drop(store);
+        let store = ReplicaStore::open(dir.path()).unwrap();
+        assert!(length() < full / 4, "{} of {full} bytes are left", length());
+        let kept =
+            store.read(|view| Ok(view.open_table(LOG)?.get(rows - 1)?.map(|row| row.value().to_vec())));
+        assert_eq!(kept.unwrap(), Some(row));
+    }
 }

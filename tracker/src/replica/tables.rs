@@ -105,6 +105,9 @@ impl TablesView {
     pub fn check(&self) -> Result<(), ReplicaFault> {
         match self.first_error().as_ref() {
             None => Ok(()),
+            Some(StorageError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Err(ReplicaFault::Damaged { path: self.path.clone(), offset: None, what: error.to_string() })
+            }
             Some(error) => Err(ReplicaFault::Stopped {
                 path: self.path.clone(),
                 reason: format!("a row was not read: {error}"),
@@ -204,7 +207,11 @@ impl Tables for WritableTables<'_> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::os::unix::fs::FileExt as _;
 
+    use super::super::disk::LockedFile;
+    use super::super::store::{FlushMode, LOG_FILE, WITNESS_FILE};
+    use super::super::witness::Witness;
     use super::*;
 
     #[test]
@@ -214,5 +221,37 @@ mod tests {
         for table in Table::ALL {
             assert_eq!(table_by_number(table_number(table)), Some(table));
         }
+    }
+
+    #[test]
+    fn a_row_that_changed_in_the_file_of_an_open_store_is_refused_as_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        ReplicaStore::create(dir.path()).unwrap();
+        let path = dir.path().join(LOG_FILE);
+        let (disk, witness) =
+            (LockedFile::open(&path, false).unwrap(), Witness::open(&dir.path().join(WITNESS_FILE)));
+        let store = ReplicaStore::open_with_cache(disk, &path, witness, 0).unwrap();
+        let digest = [0xA7; 20];
+        let put = |change: &WriteTransaction| {
+            WritableTables::of(change)?.put(Table::Manifests, b"row", &digest);
+            Ok(())
+        };
+        store.write(FlushMode::Durable, put).unwrap();
+        let read = || {
+            let view = TablesView::of(&store)?;
+            let row = view.get(Table::Manifests, b"row");
+            view.check().map(|()| row)
+        };
+        assert_eq!(read().unwrap().as_deref(), Some(&digest[..]));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let places: Vec<usize> =
+            (0..bytes.len() - 20).filter(|at| bytes[*at..].starts_with(&digest)).collect();
+        assert!(!places.is_empty());
+        for at in places {
+            bytes[at + 3] ^= 1;
+        }
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&bytes, 0).unwrap();
+        let fault = read().expect_err("the changed row was handed out").to_string();
+        assert!(fault.contains("damaged"), "{fault}");
     }
 }

@@ -16,7 +16,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::replica::Replica;
 
-use super::clock::{ClockReading, ServerClock};
+use super::clock::{ClockReading, ServerClock, SteadyTime};
 use super::connection::ClientConnection;
 use super::connections::LoopTimer;
 use super::dispatch::{Caller, Service};
@@ -38,6 +38,7 @@ pub struct Server {
     listener: TcpListener,
     signals: Signals,
     clock: ServerClock,
+    time: SteadyTime,
     /// Set when `quit` is typed at the terminal.
     quit: Arc<AtomicBool>,
     turns: TurnScheduler,
@@ -70,7 +71,7 @@ impl Server {
         let service = Service::new(DerivedKeys::derive(root), listener.local_addr()?, state);
         let mut turns = TurnScheduler::new(RequestPipeline::new(service, &waker)?, limits);
         turns.connections.timers.set(LoopTimer::Sweep, now.ms + SWEEP_MS);
-        Ok(Server { poll, listener, signals, clock, quit, turns })
+        Ok(Server { poll, listener, signals, clock, time: SteadyTime::new(now), quit, turns })
     }
 
     /// The address that it listens on.
@@ -94,7 +95,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            let now = self.clock.now();
+            let now = self.time.advance(self.clock.now());
             let mut is_ending = self.quit.load(Ordering::Acquire);
             for event in &events {
                 match event.token() {

@@ -143,6 +143,15 @@ pub(super) const ACCEPT_PAUSE_MS: u64 = 1;
 /// Pause after a failed accept, in milliseconds: no event announces that descriptors are free again.
 pub(super) const ACCEPT_RETRY_MS: u64 = 100;
 
+/// A difference of the system's clock above this, in seconds, is a leap, which is not followed at once.
+pub(super) const CLOCK_LEAP_S: u64 = 60;
+
+/// A leap that the clock has kept for this long, in milliseconds, is followed: 24 hours, in which the operator can set it right.
+pub(super) const CLOCK_LEAP_TRUSTED_MS: u64 = 24 * 3_600 * 1_000;
+
+/// For this long after its start, in milliseconds, a tracker deletes no expired session: its clock may be wrong.
+pub(super) const SESSIONS_KEPT_MS: u64 = 3_600 * 1_000;
+
 /// Interval between sweeps of leases and expired rows, in milliseconds.
 pub(super) const SWEEP_MS: u64 = 30_000;
 

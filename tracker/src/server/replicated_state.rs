@@ -15,9 +15,11 @@ use crate::replica::{ApplyResult, ProposalError, Replica, ReplicaFault, TablesVi
 use crate::state::command::{LogAction, LogCommand};
 use crate::state::id::{GroupFile, GroupId, SessionId, UserId};
 use crate::state::leases::LeaseTable;
+use crate::state::limits::{SESSION_LIFE_S, UPLOAD_LIFE_S};
 use crate::state::queries::{SessionView, StateQueries};
 
-use super::limits::{OUTCOMES_WAITING, READ_AGAIN_MS, VIEW_RETRY_MS};
+use super::clock::ClockReading;
+use super::limits::{OUTCOMES_WAITING, READ_AGAIN_MS, SESSIONS_KEPT_MS, VIEW_RETRY_MS};
 use super::slots::ConnectionToken;
 use super::view_cache::{ListedFile, ViewCache};
 
@@ -52,6 +54,8 @@ pub(super) struct ReplicatedState {
     /// Commands in flight, by the number of their proposal.
     pending: BTreeMap<u64, PendingCommand>,
     proposed: u64,
+    /// No row expires before this time, in seconds since the Unix epoch.
+    next_expiry_s: u64,
     outcomes: Receiver<(u64, Result<ApplyResult, ProposalError>)>,
     outcome_sender: SyncSender<(u64, Result<ApplyResult, ProposalError>)>,
     waker: Arc<Waker>,
@@ -83,6 +87,7 @@ impl ReplicatedState {
             leases: LeaseTable::new(now_ms),
             pending: BTreeMap::new(),
             proposed: 0,
+            next_expiry_s: 0,
             outcomes,
             outcome_sender,
             waker,
@@ -147,6 +152,34 @@ impl ReplicatedState {
     /// exist.
     pub(super) fn can_read(&self) -> bool {
         self.view.check().is_ok()
+    }
+
+    /// Whether rows are to be expired. Reads rows only when one may have expired.
+    ///
+    /// Shortly after the start, sessions that have expired make it false: a tracker that is started while the system's
+    /// clock is wrong must not delete them.
+    pub(super) fn has_expired_rows(&mut self, now: ClockReading) -> bool {
+        let at_s = now.unix_s;
+        if at_s < self.next_expiry_s {
+            return false;
+        }
+        let (session_s, upload_s) =
+            (self.queries().next_session_expiry_s(), self.queries().next_upload_expiry_s());
+        if !self.can_read() || (session_s <= at_s && now.ms < SESSIONS_KEPT_MS) {
+            return false;
+        }
+        // Rows that are written from now on expire later than this.
+        let later_s = at_s.saturating_add(UPLOAD_LIFE_S.min(SESSION_LIFE_S));
+        let next_s = session_s.min(upload_s);
+        if next_s > at_s {
+            self.next_expiry_s = next_s.min(later_s);
+        }
+        next_s <= at_s
+    }
+
+    /// Why changes are refused at the moment.
+    pub(super) fn write_trouble(&self) -> Option<String> {
+        self.replica.write_trouble()
     }
 
     /// Proposes a command for a connection's request. The outcome comes by [`ReplicatedState::next_decided`].

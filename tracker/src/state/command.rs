@@ -106,6 +106,32 @@ pub enum LogAction {
     Expire,
 }
 
+impl LogAction {
+    /// Whether the change frees space, or takes none to speak of. Such changes are made also on a disk that is nearly full.
+    #[must_use]
+    pub fn spares_space(&self) -> bool {
+        match self {
+            LogAction::Login { .. }
+            | LogAction::Logout
+            | LogAction::ChangePassword { .. }
+            | LogAction::Resume { .. }
+            | LogAction::RejectRequest { .. }
+            | LogAction::RemoveMember { .. }
+            | LogAction::LeaveGroup { .. }
+            | LogAction::StopShare { .. }
+            | LogAction::RemoveFile { .. }
+            | LogAction::Expire => true,
+            LogAction::CreateUser { .. }
+            | LogAction::CreateGroup { .. }
+            | LogAction::JoinGroup { .. }
+            | LogAction::AcceptRequest { .. }
+            | LogAction::UploadPart { .. }
+            | LogAction::Upload { .. }
+            | LogAction::Complete { .. } => false,
+        }
+    }
+}
+
 /// Digests and chain of consecutive pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPart {

@@ -9,8 +9,8 @@ use engine::proto::units::Digest;
 
 use super::access::VerifiedActor;
 use super::command::{ManifestEnd, ManifestPart};
-use super::id::{GroupFile, GroupId, UploadId};
-use super::limits::{MANIFEST_ROW_PIECES, UPLOAD_LIFE_S};
+use super::id::{GroupFile, GroupId, UploadId, UserId};
+use super::limits::{MANIFEST_ROW_PIECES, UNFINISHED_PIECES, UNFINISHED_PIECES_PER_USER, UPLOAD_LIFE_S};
 use super::manifest;
 use super::node::NodeEndpoint;
 use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal, ManifestFault};
@@ -47,6 +47,9 @@ pub(super) fn upload_part(
     };
     if row.has_chain != part.chain.is_some() {
         return Err(ManifestFault::Chain.into());
+    }
+    if !has_room_for_part(tables, &by.actor.user) {
+        return Err(CommandRefusal::TooManyParts);
     }
     manifest::store_part(tables, row.manifest, first, part);
     row.fold = manifest::fold_part(row.fold, part);
@@ -130,6 +133,18 @@ pub(super) fn remove_file(tables: &mut dyn Tables, by: &VerifiedActor<'_>, file:
     }
     delete_file(tables, file);
     Ok(CommandOutcome::FileRemoved)
+}
+
+/// Whether one more part may be stored, for this user and for all. The upload that is counted may be one that this part
+/// restarts. The rows are few: each stands for [`MANIFEST_ROW_PIECES`] pieces at least.
+fn has_room_for_part(tables: &dyn Tables, user: &UserId) -> bool {
+    let (own_prefix, mut own, mut all) = (RowKey::user(user).prefix(), 0, 0);
+    rows::visit_rows::<UploadRow>(tables, &[], |key, row| {
+        all += u64::from(row.next);
+        own += if key.starts_with(&own_prefix) { u64::from(row.next) } else { 0 };
+    });
+    let more = u64::from(MANIFEST_ROW_PIECES);
+    own + more <= UNFINISHED_PIECES_PER_USER && all + more <= UNFINISHED_PIECES
 }
 
 /// Removes a file with its manifest and its shares.
@@ -277,7 +292,12 @@ fn list_file(tables: &mut dyn Tables, file: &GroupFile, end: &ManifestEnd, in_pa
 }
 
 impl UploadRow {
+    /// When it is removed if no further part comes, in seconds since the Unix epoch.
+    pub(super) fn expires_s(&self) -> u64 {
+        self.part_s.saturating_add(UPLOAD_LIFE_S + 1)
+    }
+
     fn is_past(&self, at_s: u64) -> bool {
-        at_s.saturating_sub(self.part_s) > UPLOAD_LIFE_S
+        at_s >= self.expires_s()
     }
 }

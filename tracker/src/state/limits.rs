@@ -16,6 +16,16 @@ pub const ANSWERS_PER_SESSION: u64 = 256;
 /// An upload in parts is removed when no part came for this long, in seconds.
 pub const UPLOAD_LIFE_S: u64 = 10 * 60;
 
+/// Pieces of one user's unfinished uploads: 4 TiB of files, whose digests and chains take 320 MiB of rows.
+pub const UNFINISHED_PIECES_PER_USER: u64 = 8 * 1024 * 1024;
+
+/// Pieces of all unfinished uploads, four times those of one user: 1.25 GiB of rows.
+pub const UNFINISHED_PIECES: u64 = 4 * UNFINISHED_PIECES_PER_USER;
+
+/// Sessions of one user, ended ones included. One more removes an earlier one. More than the nodes that may share one
+/// file.
+pub const SESSIONS_PER_USER: usize = 256;
+
 /// Longest life of a session, in seconds: 30 days.
 pub const SESSION_LIFE_S: u64 = 30 * 24 * 3_600;
 
@@ -78,6 +88,8 @@ pub const REPORTS_PER_USER: usize = 32;
 
 // A manifest's row fits the limit also as the base64 of a log entry: 20 bytes of digest and 20 of chain a piece.
 const _: () = assert!(MANIFEST_ROW_PIECES as usize * 2 * 20 * 4 / 3 + 4_096 <= ROW_MAX_BYTES);
+// Each node of a user has a session of its own.
+const _: () = assert!(NODES_PER_USER_AND_FILE < SESSIONS_PER_USER);
 // A short absence outlasts the lease, so a leecher's pieces are kept for some time after it went offline.
 const _: () = assert!(LEASE_MS < LEECHER_MEMORY_MS);
 // The content of every listed leecher is remembered.

@@ -107,6 +107,9 @@ pub enum CommandRefusal {
     /// The user has the most nodes that may share the file, and all are online.
     #[error("{most} nodes of yours share {0} already", most = super::limits::NODES_PER_USER_AND_FILE)]
     TooManyNodes(GroupFile),
+    /// Unfinished uploads, of this user or of all, take all of their room.
+    #[error("too many parts of unfinished uploads")]
+    TooManyParts,
     /// The request id was used for another request of this session.
     #[error("this request_id was used for another request")]
     OtherRequest,

@@ -13,7 +13,7 @@ use super::leases::ListedContent;
 use super::node::{NodeEndpoint, SwarmPeer};
 use super::outcome::ApplyResult;
 use super::row_key::{self, RowKey};
-use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow};
+use super::rows::{self, FileRow, GroupRow, JoinRequestRow, MemberRow, NodeRow, SessionRow, UploadRow};
 use super::tables::{Table, Tables};
 use super::{access, binding, manifest, retry, session};
 
@@ -161,6 +161,22 @@ impl<'a> StateQueries<'a> {
         let is_valid = |session: &SessionId| self.valid_session(*session, at_s).is_some();
         let sessions = sessions.into_iter().filter(is_valid).count();
         Some(WhoamiView { user: actor.user.clone(), created_s: account.created_s, sessions })
+    }
+
+    /// When the first session expires, in seconds since the Unix epoch; `u64::MAX` without sessions.
+    #[must_use]
+    pub fn next_session_expiry_s(&self) -> u64 {
+        let mut next_s = u64::MAX;
+        rows::visit_rows::<SessionRow>(self.tables, &[], |_, row| next_s = next_s.min(row.expires_s));
+        next_s
+    }
+
+    /// When the first unfinished upload expires, in seconds since the Unix epoch; `u64::MAX` without uploads.
+    #[must_use]
+    pub fn next_upload_expiry_s(&self) -> u64 {
+        let mut next_s = u64::MAX;
+        rows::visit_rows::<UploadRow>(self.tables, &[], |_, row| next_s = next_s.min(row.expires_s()));
+        next_s
     }
 
     /// Whether a user is a member of a group.

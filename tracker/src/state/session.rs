@@ -5,7 +5,7 @@
 use super::access::VerifiedActor;
 use super::binding;
 use super::id::{Actor, SessionId, UserId};
-use super::limits::SESSION_LIFE_S;
+use super::limits::{SESSION_LIFE_S, SESSIONS_PER_USER};
 use super::node::NodeEndpoint;
 use super::outcome::{ApplyResult, CommandOutcome, CommandRefusal};
 use super::retry;
@@ -32,6 +32,7 @@ pub(super) fn begin_session(
         let same = row.user == *user && row.holds_at(at_s);
         return if same { Ok(CommandOutcome::LoggedIn) } else { Err(CommandRefusal::NotLoggedIn) };
     }
+    make_room(tables, user);
     let expires_s = at_s.saturating_add(SESSION_LIFE_S);
     let row = SessionRow { user: user.clone(), password_epoch, expires_s, ended: false, node, answers: 0 };
     rows::write_row(tables, &key, &row);
@@ -93,10 +94,33 @@ pub(super) fn expire_sessions(tables: &mut dyn Tables, at_s: u64) {
         }
     });
     for (session, user) in past {
-        binding::take_offline(tables, session);
-        retry::forget_session(tables, session);
-        tables.remove(Table::UserSessions, &RowKey::user_session(&user, session).0);
-        tables.remove(Table::Sessions, &RowKey::session(session).0);
+        remove_session(tables, &user, session);
+    }
+}
+
+/// Removes a session with the outcomes remembered for it.
+fn remove_session(tables: &mut dyn Tables, user: &UserId, session: SessionId) {
+    binding::take_offline(tables, session);
+    retry::forget_session(tables, session);
+    tables.remove(Table::UserSessions, &RowKey::user_session(user, session).0);
+    tables.remove(Table::Sessions, &RowKey::session(session).0);
+}
+
+/// Removes sessions of a user who has the most until one more fits: those that have ended first, then the oldest.
+fn make_room(tables: &mut dyn Tables, user: &UserId) {
+    let known = sessions_of_user(tables, user);
+    let Some(surplus) = (known.len() + 1).checked_sub(SESSIONS_PER_USER).filter(|surplus| *surplus > 0)
+    else {
+        return;
+    };
+    let age = |session: SessionId| {
+        let row: SessionRow = rows::indexed_row(tables, &RowKey::session(session));
+        (!row.ended, row.expires_s, session)
+    };
+    let mut by_age: Vec<_> = known.into_iter().map(age).collect();
+    by_age.sort_unstable();
+    for (_, _, session) in by_age.into_iter().take(surplus) {
+        remove_session(tables, user, session);
     }
 }
 

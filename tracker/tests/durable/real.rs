@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::rig::PATIENCE;
 use super::trace::Trace;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_tracker");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tracker");
 const ARGS: [&str; 4] = ["trackers.txt", "1", "--data", "data"];
 
 /// A running tracker.

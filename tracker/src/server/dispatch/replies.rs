@@ -84,6 +84,9 @@ pub(in crate::server) fn proposal_failure(why: &ProposalError) -> RequestFailure
         ProposalError::Full { .. } => {
             (FailureCode::Unavailable, "try again when the tracker's operator has freed disk space")
         }
+        ProposalError::Gone { .. } => {
+            (FailureCode::Unavailable, "try again when the tracker's operator has restored its files")
+        }
         ProposalError::NoLeader => (FailureCode::NoLeader, "try again in a few seconds"),
         ProposalError::Unavailable(_) | ProposalError::Unknown(_) => (
             FailureCode::Unavailable,
@@ -170,6 +173,7 @@ impl From<CommandRefusal> for RequestFailure {
             | CommandRefusal::OwnerStays(_)
             | CommandRefusal::NotUploader(_)
             | CommandRefusal::TooManyNodes(_) => FailureCode::NotAllowed,
+            CommandRefusal::TooManyParts => FailureCode::Busy,
             CommandRefusal::OtherContent(_) | CommandRefusal::ContentReplaced(_) => FailureCode::OtherContent,
             CommandRefusal::OtherRequest | CommandRefusal::BadManifest(_) => FailureCode::BadRequest,
         };
@@ -183,6 +187,9 @@ impl From<CommandRefusal> for RequestFailure {
 
 fn suggest_fix(refusal: &CommandRefusal) -> Option<String> {
     Some(match refusal {
+        CommandRefusal::TooManyParts => {
+            "finish the uploads that you have begun, or try again in 10 minutes".to_owned()
+        }
         CommandRefusal::UserExists(user) => format!("login {user}, or create_user with another name"),
         CommandRefusal::GroupExists(group) => {
             format!("join_group {group}, or create_group with another name")

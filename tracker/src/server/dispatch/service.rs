@@ -174,7 +174,9 @@ impl Service {
     /// Drops expired leases, rows, attempts and tickets. To be called regularly.
     pub(in crate::server) fn sweep(&mut self, now: ClockReading) {
         self.state.leases.sweep(now.ms);
-        self.state.propose_housekeeping(LogCommand::anonymous(now.unix_s, LogAction::Expire));
+        if self.state.has_expired_rows(now) {
+            self.state.propose_housekeeping(LogCommand::anonymous(now.unix_s, LogAction::Expire));
+        }
         self.throttle.sweep(now.ms);
         self.tickets.sweep(now.unix_s);
     }

@@ -84,6 +84,7 @@ impl Service {
             server_time: now.unix_s,
             cluster: Some(self.state.cluster().to_owned()),
             revision: self.state.revision(),
+            refuses_changes: self.state.write_trouble(),
         };
         RequestStep::answer(replies::success_with(
             "the cluster has one tracker",

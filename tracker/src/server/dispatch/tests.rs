@@ -17,7 +17,7 @@ use crate::api::request::Request;
 use crate::replica::{FoundingOptions, LogDirectory, Replica, ReplicaOptions, prepare_log};
 use crate::state::command::{LogAction, LogCommand, ManifestEnd, ManifestPart, Policy};
 use crate::state::id::{GroupFile, GroupId};
-use crate::state::limits::{MANIFEST_ROW_PIECES, PEERS_PER_USER};
+use crate::state::limits::{MANIFEST_ROW_PIECES, PEERS_PER_USER, SESSION_LIFE_S};
 use crate::state::node::NodeEndpoint;
 
 use super::super::address_check::{self, CheckScratch};
@@ -25,7 +25,7 @@ use super::super::clock::ClockReading;
 use super::super::keys::DerivedKeys;
 use super::super::limits::{
     ANSWER_PEER_BYTES, ANSWER_PIECE_BYTES, LIST_BATCH_FILES, LIST_ENTRY_BYTES, LIST_PAGE_ROWS,
-    USER_ATTEMPTS_MAX, VIEW_RETRY_MS,
+    SESSIONS_KEPT_MS, USER_ATTEMPTS_MAX, VIEW_RETRY_MS,
 };
 use super::super::password_queue::PasswordClass;
 use super::super::passwords::{self, HashingMemory, PasswordResult};
@@ -391,4 +391,23 @@ fn the_size_of_an_answer_is_estimated_before_it_is_begun() {
     let mut little = args;
     little["count"] = 10.into();
     assert!(!rig.ask(&mut caller, "download_file", little).by_worker);
+}
+
+#[test]
+fn a_sweep_proposes_nothing_while_nothing_has_expired_and_no_session_soon_after_the_start() {
+    let mut rig = Rig::new();
+    let at = |ms, unix_s| ClockReading { ms, unix_s };
+    assert!(!rig.service.state().has_expired_rows(NOW));
+    rig.user("alice");
+    let end_s = NOW.unix_s + SESSION_LIFE_S;
+    assert!(!rig.service.state().has_expired_rows(at(SESSIONS_KEPT_MS, end_s - 1)));
+    assert!(!rig.service.state().has_expired_rows(at(SESSIONS_KEPT_MS - 1, end_s)));
+    let past = at(SESSIONS_KEPT_MS, end_s);
+    assert!(rig.service.state().has_expired_rows(past));
+    rig.service.sweep(past);
+    let mut events = Events::with_capacity(1);
+    while rig.service.state().has_expired_rows(past) {
+        rig.poll.poll(&mut events, None).unwrap();
+        assert!(rig.service.state().next_decided(NOW.ms).is_none());
+    }
 }

@@ -1,7 +1,7 @@
 //! Users, sessions, passwords, retried requests.
 
 use super::*;
-use crate::state::limits::{ANSWERS_PER_SESSION, SESSION_LIFE_S};
+use crate::state::limits::{ANSWERS_PER_SESSION, SESSION_LIFE_S, SESSIONS_PER_USER};
 
 fn change(password_epoch: u32) -> LogAction {
     LogAction::ChangePassword { password_epoch, password_hash: "new".into() }
@@ -191,4 +191,41 @@ fn expired_sessions_leave_nothing_and_take_their_nodes_offline() {
     assert!(rig.queries().session(alice.session, 0).is_none());
     rig.user("alice", 1);
     assert_eq!(rig.holders(&shared), [1, 2]);
+}
+
+#[test]
+fn one_login_too_many_removes_an_ended_session_first_then_the_oldest() {
+    let mut rig = Rig::default();
+    let alice = rig.user("alice", 1);
+    let first = rig.user("alice", 2);
+    let log_in = |rig: &mut Rig, number: usize| {
+        rig.at_s += 1;
+        let mut session = SessionId([0; 16]);
+        session.0[..8].copy_from_slice(&number.to_be_bytes());
+        let login = LogAction::Login { user: user("alice"), password_epoch: 0, session, node: None };
+        assert_eq!(rig.anonymous(login), Ok(CommandOutcome::LoggedIn));
+        Actor { user: user("alice"), session }
+    };
+    let others: Vec<Actor> = (3..=SESSIONS_PER_USER).map(|number| log_in(&mut rig, number)).collect();
+    rig.act(&others[0], LogAction::Logout).unwrap();
+    let known = |rig: &Rig, actor: &Actor| rig.queries().session(actor.session, rig.at_s).is_some();
+    log_in(&mut rig, 1_000);
+    assert!(known(&rig, &alice) && known(&rig, &first), "the ended session made room");
+    log_in(&mut rig, 1_001);
+    log_in(&mut rig, 1_002);
+    assert!(!known(&rig, &alice) && !known(&rig, &first) && known(&rig, &others[1]));
+    assert_eq!(rig.queries().whoami(&others[1], rig.at_s).unwrap().sessions, SESSIONS_PER_USER);
+}
+
+#[test]
+fn the_next_expiry_is_that_of_the_oldest_session() {
+    let mut rig = Rig::default();
+    assert_eq!(rig.queries().next_session_expiry_s(), u64::MAX);
+    rig.user("alice", 1);
+    rig.at_s = 50;
+    rig.user("bob", 2);
+    assert_eq!(rig.queries().next_session_expiry_s(), SESSION_LIFE_S);
+    rig.at_s = SESSION_LIFE_S;
+    rig.anonymous(LogAction::Expire).unwrap();
+    assert_eq!(rig.queries().next_session_expiry_s(), 50 + SESSION_LIFE_S);
 }

@@ -7,8 +7,12 @@ use engine::proto::units::{ChainState, PIECE_BYTES};
 
 use super::*;
 use crate::state::id::UploadId;
-use crate::state::limits::{MANIFEST_ROW_PIECES, NODES_PER_USER_AND_FILE, ROW_MAX_BYTES, UPLOAD_LIFE_S};
+use crate::state::limits::{
+    MANIFEST_ROW_PIECES, NODES_PER_USER_AND_FILE, ROW_MAX_BYTES, UNFINISHED_PIECES_PER_USER, UPLOAD_LIFE_S,
+};
 use crate::state::outcome::ManifestFault;
+use crate::state::row_key::RowKey;
+use crate::state::rows::{self, UploadRow};
 use crate::state::tables::{Table, Tables};
 
 const ROW: usize = MANIFEST_ROW_PIECES as usize;
@@ -279,6 +283,44 @@ fn an_upload_without_a_part_for_long_is_forgotten() {
     assert_eq!(rig.act(&alice, actions[1].clone()), Err(ManifestFault::OutOfOrder { expected: 0 }.into()));
     rig.anonymous(LogAction::Expire).unwrap();
     assert_eq!((rows_in(&rig, Table::Uploads), rows_in(&rig, Table::Manifests)), (0, 0));
+}
+
+#[test]
+fn unfinished_uploads_have_a_bound_for_each_user_and_for_all() {
+    let (mut rig, alice, bob, _) = scene();
+    // As many pieces as a user may have, without their rows.
+    let begun = |next: u64| UploadRow {
+        manifest: 1_000_000,
+        next: u32::try_from(next).unwrap(),
+        has_chain: false,
+        fold: [0; 32],
+        part_s: rig.at_s,
+    };
+    let (most, row) = (UNFINISHED_PIECES_PER_USER, ROW as u64);
+    let (full, room) = (begun(most), begun(most - row));
+    let mut tables = rig.machine.tables().clone();
+    let key = |user: &UserId, upload: &str| RowKey::upload(user, &UploadId::new(upload).unwrap());
+    rows::write_row(&mut tables, &key(&alice.user, "begun"), &room);
+    rig.machine = StateMachine::new(tables.clone());
+    let part = || LogAction::UploadPart {
+        upload: UploadId::new("new").unwrap(),
+        first: 0,
+        part: ManifestPart::new(&digests(ROW), None),
+    };
+    rig.act(&alice, part()).unwrap();
+    rows::write_row(&mut tables, &key(&alice.user, "begun"), &full);
+    rig.machine = StateMachine::new(tables.clone());
+    assert_eq!(rig.act(&alice, part()), Err(CommandRefusal::TooManyParts));
+    assert_eq!(rows_in(&rig, Table::Manifests), 0, "a refused part leaves nothing");
+    rig.act(&bob, part()).unwrap();
+    for other in ["carol", "dave", "erin"] {
+        rows::write_row(&mut tables, &key(&user(other), "begun"), &full);
+    }
+    rig.machine = StateMachine::new(tables);
+    assert_eq!(rig.act(&bob, part()), Err(CommandRefusal::TooManyParts), "all have no more room");
+    rig.at_s += UPLOAD_LIFE_S + 1;
+    rig.anonymous(LogAction::Expire).unwrap();
+    rig.act(&alice, part()).unwrap();
 }
 
 #[test]
