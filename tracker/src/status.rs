@@ -26,10 +26,7 @@ pub(crate) enum ClusterHealth {
 }
 
 /// Prints one line per tracker.
-pub(crate) fn print_trackers(
-    trackers: &[SocketAddr],
-    out: &mut impl Write,
-) -> anyhow::Result<ClusterHealth> {
+pub(crate) fn print_trackers(trackers: &[SocketAddr], out: &mut impl Write) -> anyhow::Result<ClusterHealth> {
     let mut health = ClusterHealth::NoAnswer;
     for address in trackers.iter().filter(|address| address.port() != 0) {
         match ask_status(*address) {
