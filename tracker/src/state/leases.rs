@@ -6,7 +6,7 @@
 //!   join_swarm, record_pieces, report ──► swarms ────┘
 //! ```
 //!
-//! [`LeaseMemory`] bounds what is remembered of swarms, for each user and in all.
+//! What is remembered of swarms is bounded, for each user and in all.
 //!
 //! Invariants: a session is online while its lease runs, or while it has an open connection that never sent a ping. For
 //! [`LEASE_MS`] after the election, sessions that this leader never saw count as online too. What a command removes (a
