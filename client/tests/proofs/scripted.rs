@@ -171,7 +171,8 @@ pub(crate) fn lying_tracker(answer: impl Fn(&str) -> Value + Send + Sync + 'stat
     })
 }
 
-/// A tracker that accepts every login and ping, does not know `check_address`, and sends exactly the text that `say` returns for other requests.
+/// A tracker that accepts every login, ping and `status`, does not know `check_address`, and sends exactly the text that
+/// `say` returns for other requests.
 pub(crate) fn scripted_tracker(say: impl Fn(&Value) -> String + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -184,7 +185,7 @@ pub(crate) fn scripted_tracker(say: impl Fn(&Value) -> String + Send + Sync + 's
                 for line in requests.lines().map_while(Result::ok) {
                     let request: Value = serde_json::from_str(&line).unwrap();
                     let said = match request["command"].as_str().unwrap() {
-                        "login" | "ping" => {
+                        "login" | "ping" | "status" => {
                             let reply = json!({"session": "s", "tracker_key": "11".repeat(32), "server_time": 1,
                                 "status": "success", "message": "", "epoch": 1,
                                 "request_id": request["request_id"]});
