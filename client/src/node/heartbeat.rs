@@ -30,7 +30,7 @@ pub(super) fn start_heartbeat(shares: Arc<Shares>) -> Result<Arc<Latch>, ClientF
         .name("heartbeat".into())
         .spawn(move || {
             let mut withdrawn = BTreeSet::new();
-            let mut beat = Heartbeat::default();
+            let mut beat = HeartbeatState::default();
             loop {
                 withdraw_changed_files(&shares, &mut withdrawn);
                 record_new_fingerprints(&shares);
@@ -61,7 +61,7 @@ fn go_offline(shares: &Shares) {
 
 /// What the last heartbeats have found.
 #[derive(Default)]
-struct Heartbeat {
+struct HeartbeatState {
     /// No tracker was reached.
     was_lost: bool,
     /// The numbers of this node's shares, at the trackers and announced, that were found to differ last.
@@ -72,13 +72,13 @@ struct Heartbeat {
     refusal: Option<String>,
 }
 
-impl Heartbeat {
+impl HeartbeatState {
     /// Sends one heartbeat. The loss of the trackers and their return are each posted once, and so is a tracker that does not
     /// know the login, or has an older state.
     fn send(&mut self, shares: &Shares) {
         let core = &shares.core;
         let Some(user) = core.trackers.user().filter(|_| core.peer.started_engine().is_some()) else {
-            *self = Heartbeat::default();
+            *self = HeartbeatState::default();
             return;
         };
         // Counted before the request: what is announced later, the answer may not count.

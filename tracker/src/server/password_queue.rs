@@ -128,14 +128,14 @@ mod tests {
     use super::super::slots::SlotMap;
     use super::*;
 
-    struct Waiting {
+    struct QueueScenario {
         queue: PasswordQueue<()>,
         slots: SlotMap<(u8, PasswordClass)>,
     }
 
-    impl Waiting {
-        fn new() -> Waiting {
-            Waiting { queue: PasswordQueue::new(), slots: SlotMap::new() }
+    impl QueueScenario {
+        fn new() -> QueueScenario {
+            QueueScenario { queue: PasswordQueue::new(), slots: SlotMap::new() }
         }
 
         /// Adds a job from a host; gives the hosts of it and of the job that has no place.
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn new_accounts_leave_logins_their_places_and_turns() {
-        let mut waiting = Waiting::new();
+        let mut waiting = QueueScenario::new();
         for index in 0..200 {
             waiting.push(index % 16, PasswordClass::NewAccount);
         }
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_crowded_address_makes_room_for_others() {
-        let mut waiting = Waiting::new();
+        let mut waiting = QueueScenario::new();
         let refused =
             (0..2 * PASSWORDS_WAITING).filter(|_| waiting.push(1, PasswordClass::Login).1 == Some(1));
         assert_eq!(refused.count(), PASSWORDS_WAITING, "it may use all places");
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_closed_connection_waits_no_longer() {
-        let mut waiting = Waiting::new();
+        let mut waiting = QueueScenario::new();
         let (first, _) = waiting.push(1, PasswordClass::Login);
         waiting.push(2, PasswordClass::Login);
         waiting.queue.forget(first);

@@ -51,7 +51,7 @@ impl PlaceLimits {
 
 /// One open connection.
 #[derive(Clone, Debug)]
-struct Place {
+struct ConnectionPlace {
     block: IpAddr,
     /// The user of its session; `None` for a stranger's connection.
     user: Option<UserId>,
@@ -64,7 +64,7 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct PlaceTable {
     limits: PlaceLimits,
-    places: BTreeMap<ConnectionToken, Place>,
+    places: BTreeMap<ConnectionToken, ConnectionPlace>,
     strangers: HolderCounts<IpAddr>,
     session_blocks: HolderCounts<IpAddr>,
     session_users: HolderCounts<UserId>,
@@ -85,27 +85,27 @@ impl PlaceTable {
     pub(super) fn enter(&mut self, token: ConnectionToken, ip: IpAddr, now_ms: u64) {
         self.count(
             token,
-            Place { block: address_block(ip), user: None, active_ms: now_ms, has_asked: false },
+            ConnectionPlace { block: address_block(ip), user: None, active_ms: now_ms, has_asked: false },
         );
     }
 
     /// Notes that a connection has completed a request. Whole seconds suffice.
     pub(super) fn note_request(&mut self, token: ConnectionToken, now_ms: u64) {
-        let is_new = |place: &&Place| !place.has_asked || now_ms >= place.active_ms + 1_000;
+        let is_new = |place: &&ConnectionPlace| !place.has_asked || now_ms >= place.active_ms + 1_000;
         if self.places.get(&token).filter(is_new).is_some()
             && let Some(place) = self.leave(token)
         {
-            self.count(token, Place { active_ms: now_ms, has_asked: true, ..place });
+            self.count(token, ConnectionPlace { active_ms: now_ms, has_asked: true, ..place });
         }
     }
 
     /// Notes whose session a connection has; `None` makes it a stranger's.
     pub(super) fn set_user(&mut self, token: ConnectionToken, user: Option<&UserId>) {
-        let is_other = |place: &&Place| place.user.as_ref() != user;
+        let is_other = |place: &&ConnectionPlace| place.user.as_ref() != user;
         if self.places.get(&token).filter(is_other).is_some()
             && let Some(place) = self.leave(token)
         {
-            self.count(token, Place { user: user.cloned(), ..place });
+            self.count(token, ConnectionPlace { user: user.cloned(), ..place });
         }
     }
 
@@ -133,7 +133,7 @@ impl PlaceTable {
             .or_else(|| self.session_blocks.excess(limits.sessions_per_block, limits.sessions))
     }
 
-    fn count(&mut self, token: ConnectionToken, place: Place) {
+    fn count(&mut self, token: ConnectionToken, place: ConnectionPlace) {
         let entry = (place.active_ms, token);
         match &place.user {
             None => self.strangers.add(&place.block, entry),
@@ -145,7 +145,7 @@ impl PlaceTable {
         self.places.insert(token, place);
     }
 
-    fn leave(&mut self, token: ConnectionToken) -> Option<Place> {
+    fn leave(&mut self, token: ConnectionToken) -> Option<ConnectionPlace> {
         let place = self.places.remove(&token)?;
         let entry = (place.active_ms, token);
         match &place.user {
@@ -219,16 +219,16 @@ mod tests {
 
     /// A table with 80 places: 40 for strangers, 10 for the strangers of one block, 70 for sessions, 20 for those of one
     /// block, 10 for those of one user.
-    struct Crowd {
+    struct PlaceScenario {
         table: PlaceTable,
         slots: SlotMap<ConnectionToken>,
         now_ms: u64,
     }
 
-    impl Crowd {
-        fn new() -> Crowd {
+    impl PlaceScenario {
+        fn new() -> PlaceScenario {
             let limits = PlaceLimits::new(Some(80 + DESCRIPTORS_RESERVED as u64), None);
-            Crowd { table: PlaceTable::new(limits), slots: SlotMap::new(), now_ms: 0 }
+            PlaceScenario { table: PlaceTable::new(limits), slots: SlotMap::new(), now_ms: 0 }
         }
 
         /// Opens a connection a second later. Gives it, and those that end for it.
@@ -258,91 +258,92 @@ mod tests {
 
     #[test]
     fn an_address_has_a_share_and_its_own_oldest_connection_makes_room() {
-        let mut crowd = Crowd::new();
-        let (other, _) = crowd.open("10.0.0.2", None);
-        let first = crowd.open_many(10, "10.0.0.1", None);
-        let (newest, closed) = crowd.open("10.0.0.1", None);
+        let mut scenario = PlaceScenario::new();
+        let (other, _) = scenario.open("10.0.0.2", None);
+        let first = scenario.open_many(10, "10.0.0.1", None);
+        let (newest, closed) = scenario.open("10.0.0.1", None);
         assert_eq!(closed, [first[0]]);
-        crowd.table.note_request(first[1], crowd.now_ms + 1);
-        assert_eq!(crowd.open("10.0.0.1", None).1, [first[2]], "the one that asked stays");
-        assert!([other, newest, first[1]].iter().all(|token| crowd.table.places.contains_key(token)));
+        scenario.table.note_request(first[1], scenario.now_ms + 1);
+        assert_eq!(scenario.open("10.0.0.1", None).1, [first[2]], "the one that asked stays");
+        assert!([other, newest, first[1]].iter().all(|token| scenario.table.places.contains_key(token)));
         for suffix in 0..10 {
-            assert_eq!(crowd.open(&format!("2001:db8::{suffix}"), None).1, []);
+            assert_eq!(scenario.open(&format!("2001:db8::{suffix}"), None).1, []);
         }
-        assert_eq!(crowd.open("2001:db8::ffff:0:0:1", None).1.len(), 1, "a /64 is one address");
+        assert_eq!(scenario.open("2001:db8::ffff:0:0:1", None).1.len(), 1, "a /64 is one address");
     }
 
     #[test]
     fn a_newcomer_gets_in_while_many_addresses_hold_all_places_of_strangers() {
-        let mut crowd = Crowd::new();
+        let mut scenario = PlaceScenario::new();
         for block in 1..=8 {
-            crowd.open_many(10, &format!("10.0.0.{block}"), None);
+            scenario.open_many(10, &format!("10.0.0.{block}"), None);
         }
-        assert_eq!(crowd.table.strangers.total, 40);
+        assert_eq!(scenario.table.strangers.total, 40);
         for ip in ["10.9.9.9", "10.0.0.0", "::1"] {
-            let (honest, closed) = crowd.open(ip, None);
+            let (honest, closed) = scenario.open(ip, None);
             assert!(closed.len() == 1 && closed[0] != honest, "a crowd's connection ends for {ip}");
         }
     }
 
     #[test]
     fn among_equals_the_longest_silent_ends() {
-        let mut crowd = Crowd::new();
-        let first = crowd.open("2001:db8:0:1::1", None).0;
+        let mut scenario = PlaceScenario::new();
+        let first = scenario.open("2001:db8:0:1::1", None).0;
         for block in 2..=40 {
-            crowd.open(&format!("2001:db8:0:{block:x}::1"), None);
+            scenario.open(&format!("2001:db8:0:{block:x}::1"), None);
         }
-        assert_eq!(crowd.open("2001:db8:ffff::1", None).1, [first], "not the newcomer, at no address");
+        assert_eq!(scenario.open("2001:db8:ffff::1", None).1, [first], "not the newcomer, at no address");
     }
 
     #[test]
     fn one_user_and_one_address_hold_a_part_of_the_sessions() {
-        let mut crowd = Crowd::new();
+        let mut scenario = PlaceScenario::new();
         let all: Vec<_> =
-            (1..=10).map(|host| crowd.open(&format!("10.1.0.{host}"), Some("mallory")).0).collect();
-        assert_eq!(crowd.open("10.1.0.77", Some("mallory")).1, [all[0]]);
+            (1..=10).map(|host| scenario.open(&format!("10.1.0.{host}"), Some("mallory")).0).collect();
+        assert_eq!(scenario.open("10.1.0.77", Some("mallory")).1, [all[0]]);
         for user in ["u1", "u2", "u3"] {
-            crowd.open_many(10, "10.0.0.1", Some(user));
+            scenario.open_many(10, "10.0.0.1", Some(user));
         }
-        let at_address = crowd.table.session_blocks.connections.values().map(BTreeSet::len).max();
+        let at_address = scenario.table.session_blocks.connections.values().map(BTreeSet::len).max();
         assert_eq!(at_address, Some(20));
-        assert_eq!(crowd.open("10.0.0.9", Some("alice")).1, []);
+        assert_eq!(scenario.open("10.0.0.9", Some("alice")).1, []);
     }
 
     #[test]
     fn sessions_displace_strangers_and_leave_them_a_part() {
-        let mut crowd = Crowd::new();
+        let mut scenario = PlaceScenario::new();
         for block in 1..=4 {
-            crowd.open_many(10, &format!("10.0.0.{block}"), None);
+            scenario.open_many(10, &format!("10.0.0.{block}"), None);
         }
         for user in 0..80 {
-            crowd.open(&format!("10.2.0.{user}"), Some(&format!("user{user}")));
+            scenario.open(&format!("10.2.0.{user}"), Some(&format!("user{user}")));
         }
-        assert_eq!(crowd.table.session_blocks.total, 70);
+        assert_eq!(scenario.table.session_blocks.total, 70);
         for host in ["10.3.0.1", "10.3.0.2"] {
-            let (newcomer, closed) = crowd.open(host, None);
+            let (newcomer, closed) = scenario.open(host, None);
             assert!(!closed.contains(&newcomer));
         }
-        assert_eq!(crowd.table.strangers.total, 10);
-        assert!(crowd.table.places.len() <= 80);
+        assert_eq!(scenario.table.strangers.total, 10);
+        assert!(scenario.table.places.len() <= 80);
     }
 
     #[test]
     fn silence_ends_sooner_the_fuller_it_is() {
-        let mut crowd = Crowd::new();
-        let (first, _) = crowd.open("10.0.0.1", None);
-        let end_ms = |crowd: &Crowd, token| crowd.table.silence_end_ms(token).unwrap() - crowd.now_ms;
-        assert_eq!(end_ms(&crowd, first), FIRST_REQUEST_MS, "no request was completed");
-        crowd.table.note_request(first, crowd.now_ms);
-        assert_eq!(end_ms(&crowd, first), STRANGER_SILENCE_MAX_MS / 40 * 39);
+        let mut scenario = PlaceScenario::new();
+        let (first, _) = scenario.open("10.0.0.1", None);
+        let end_ms =
+            |scenario: &PlaceScenario, token| scenario.table.silence_end_ms(token).unwrap() - scenario.now_ms;
+        assert_eq!(end_ms(&scenario, first), FIRST_REQUEST_MS, "no request was completed");
+        scenario.table.note_request(first, scenario.now_ms);
+        assert_eq!(end_ms(&scenario, first), STRANGER_SILENCE_MAX_MS / 40 * 39);
         for block in 2..=5 {
-            crowd.open_many(10, &format!("10.0.0.{block}"), None);
+            scenario.open_many(10, &format!("10.0.0.{block}"), None);
         }
-        crowd.table.note_request(first, crowd.now_ms);
-        let (newest, _) = crowd.open("10.0.0.9", None);
-        assert_eq!(end_ms(&crowd, newest), STRANGER_SILENCE_MIN_MS);
-        crowd.table.set_user(newest, Some(&UserId::new("alice").unwrap()));
-        assert_eq!(crowd.table.silence_end_ms(newest), None, "a session may be silent");
+        scenario.table.note_request(first, scenario.now_ms);
+        let (newest, _) = scenario.open("10.0.0.9", None);
+        assert_eq!(end_ms(&scenario, newest), STRANGER_SILENCE_MIN_MS);
+        scenario.table.set_user(newest, Some(&UserId::new("alice").unwrap()));
+        assert_eq!(scenario.table.silence_end_ms(newest), None, "a session may be silent");
     }
 
     #[test]

@@ -8,14 +8,14 @@ use super::*;
 const LIMITS: NodePlaceLimits = NodePlaceLimits { handshakes: 8, serving: 16 };
 const END: UnixSeconds = UnixSeconds(1_000);
 
-struct Provider {
+struct NodeScenario {
     table: NodePlaceTable,
     now: Moment,
 }
 
-impl Provider {
-    fn new() -> Provider {
-        Provider { table: NodePlaceTable::new(LIMITS), now: Moment::default() }
+impl NodeScenario {
+    fn new() -> NodeScenario {
+        NodeScenario { table: NodePlaceTable::new(LIMITS), now: Moment::default() }
     }
 
     /// A connection that closes at once the one that made room for it.
@@ -64,7 +64,7 @@ fn ip(last: u8) -> IpAddr {
 
 #[test]
 fn strangers_of_one_address_make_room_for_others_and_for_their_own() {
-    let mut provider = Provider::new();
+    let mut provider = NodeScenario::new();
     let others = [provider.accept(ip(2)), provider.accept(ip(3))];
     let crowd: Vec<PlaceId> = (0..1_000).map(|_| provider.accept(ip(1))).collect();
     assert!(others.iter().all(|id| provider.has_place(*id)), "the crowd takes room from itself");
@@ -77,7 +77,7 @@ fn strangers_of_one_address_make_room_for_others_and_for_their_own() {
 
 #[test]
 fn one_machine_has_no_more_of_ipv6_by_changing_its_address() {
-    let mut provider = Provider::new();
+    let mut provider = NodeScenario::new();
     let honest = provider.accept("2001:db8:0:2::1".parse().unwrap());
     for host in 0..100_u16 {
         provider.accept(format!("2001:db8:0:1::{host:x}").parse().unwrap());
@@ -89,7 +89,7 @@ fn one_machine_has_no_more_of_ipv6_by_changing_its_address() {
 
 #[test]
 fn connections_that_do_not_close_are_bounded() {
-    let mut provider = Provider::new();
+    let mut provider = NodeScenario::new();
     let accepted: Vec<_> = (0..100).map_while(|_| provider.table.accept(ip(1))).collect();
     assert_eq!(accepted.len(), 2 * LIMITS.handshakes);
     let ended: Vec<PlaceId> = accepted.iter().filter_map(|accepted| accepted.ended).collect();
@@ -100,7 +100,7 @@ fn connections_that_do_not_close_are_bounded() {
 #[test]
 fn a_user_with_all_places_makes_room_until_the_shares_are_equal() {
     for is_silent in [true, false] {
-        let mut provider = Provider::new();
+        let mut provider = NodeScenario::new();
         let crowd: Vec<PlaceId> = (0..16).map(|key| provider.open("mallory", ip(key)).unwrap()).collect();
         for round in 0..8 {
             if !is_silent {
@@ -117,7 +117,7 @@ fn a_user_with_all_places_makes_room_until_the_shares_are_equal() {
 
 #[test]
 fn many_accounts_at_one_address_share_its_part() {
-    let mut provider = Provider::new();
+    let mut provider = NodeScenario::new();
     for puppet in 0..16 {
         provider.open(&format!("puppet-{puppet}"), ip(1)).unwrap();
     }
@@ -129,7 +129,7 @@ fn many_accounts_at_one_address_share_its_part() {
 
 #[test]
 fn an_idle_consumer_makes_room_but_not_for_a_user_who_has_as_many() {
-    let mut provider = Provider::new();
+    let mut provider = NodeScenario::new();
     let users: Vec<PlaceId> =
         (0..15).map(|user| provider.open(&format!("user-{user}"), ip(user)).unwrap()).collect();
     let mallory = provider.open("mallory", ip(99)).unwrap();
@@ -147,7 +147,7 @@ fn an_idle_consumer_makes_room_but_not_for_a_user_who_has_as_many() {
 
 #[test]
 fn a_connection_ends_with_its_ticket_and_grace_unless_it_was_renewed() {
-    let mut provider = Provider::new();
+    let mut provider = NodeScenario::new();
     let (silent, renewed) = (provider.open("a", ip(1)).unwrap(), provider.open("a", ip(1)).unwrap());
     provider.table.renew(renewed, UnixSeconds(END.0 + 1));
     let last = UnixSeconds(END.0 + TICKET_GRACE_S);
@@ -161,7 +161,7 @@ fn a_connection_ends_with_its_ticket_and_grace_unless_it_was_renewed() {
 
 #[test]
 fn rejections_of_one_user_are_paced_over_all_connections_and_over_reconnecting() {
-    let mut provider = Provider::new();
+    let mut provider = NodeScenario::new();
     let (first, other) = (provider.open("mallory", ip(1)).unwrap(), provider.open("alice", ip(2)).unwrap());
     for _ in 0..REJECTIONS_BURST {
         assert_eq!(provider.table.reserve_rejection(provider.now, first), 0);
